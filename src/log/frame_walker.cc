@@ -1,0 +1,166 @@
+#include "log/frame_walker.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "segment/segment_name.h"
+
+namespace nori {
+
+void FrameWalker::seek(const WalkPoint& point) {
+  place_ = point.place;
+  chain_ = point.chain;
+  seed_ = segment_seed(log_id_, 0, place_.segment_id);
+  in_ring_ = false;
+}
+
+Result<void> FrameWalker::refresh_ring() {
+  if (ring_ != nullptr && ring_->is_current(*directory_)) {
+    return {};
+  }
+  ring_ = NORI_TRY(RingView::open(*directory_, log_id_));
+  return {};
+}
+
+// Leaves segment_ empty, and a stop reason, where there is no file.
+Result<void> FrameWalker::open_segment() {
+  segment_.reset();
+  auto opened = SegmentReader::open(*directory_, place_.segment_id);
+  if (!opened) {
+    if (opened.error().system_errno == ENOENT) {
+      stop_reason_ = fmt::format("{} is missing", segment_name(place_.segment_id));
+      return {};
+    }
+    return std::unexpected(std::move(opened).error());
+  }
+  segment_ = *std::move(opened);
+  return {};
+}
+
+Result<std::optional<WalkedFrame>> FrameWalker::next_in_segment() {
+  if (segment() == nullptr) {
+    NORI_TRY(open_segment());
+    if (segment_ == nullptr) {
+      return std::nullopt;
+    }
+  }
+  if (!segment_->header_fits() || segment_->header()->log_id != log_id_) {
+    const auto& header = segment_->header();
+    if (!header && header.error().fault == HeaderFault::unsupported_version) {
+      return make_error(ErrorCode::unsupported_version,
+                        "{}/{}: format version {} is newer than this library's {}; use a newer one",
+                        directory_->path().string(), segment_name(place_.segment_id),
+                        header.error().version, kFormatVersion);
+    }
+    stop_reason_ = header ? "the file holds another segment's header" : "bad segment header";
+    return std::nullopt;
+  }
+  const auto& header_of_segment = *segment_->header();
+  place_.ring_base = header_of_segment.ring_base;
+  if (place_.offset == 0) {
+    place_.offset = header_of_segment.first_offset;
+  }
+  if (place_.offset == header_of_segment.first_offset &&
+      (header_of_segment.first_sequence != chain_.next_sequence ||
+       header_of_segment.epoch != chain_.epoch)) {
+    stop_reason_ = "the segment does not continue the one before it";
+    return std::nullopt;
+  }
+  const auto header_bytes = NORI_TRY(segment_->view(place_.offset, kFrameHeaderBytes));
+  const auto header = decode_frame_header(header_bytes, place_seed(seed_, place_.offset));
+  if (!header) {
+    stop_reason_ = "no valid frame header";
+    return std::nullopt;
+  }
+  if (!chain_.may_be_continued_by(*header)) {
+    stop_reason_ = "a frame of another life of the log";
+    return std::nullopt;
+  }
+  const auto bytes = NORI_TRY(segment_->view(place_.offset, header->frame_bytes()));
+  if (bytes.size() != header->frame_bytes() ||
+      !payload_matches(*header, bytes.subspan(kFrameHeaderBytes))) {
+    stop_reason_ = "the frame's payload does not match its checksum";
+    return std::nullopt;
+  }
+  return WalkedFrame{.place = place_,
+                     .header = *header,
+                     .payload = bytes.subspan(kFrameHeaderBytes),
+                     .from_ring = false};
+}
+
+Result<std::optional<WalkedFrame>> FrameWalker::next_in_ring() {
+  if (ring_ == nullptr || place_.offset == 0) {
+    return std::nullopt;
+  }
+  const auto header = NORI_TRY(ring_->header_at(seed_, place_.offset, place_.ring_address()));
+  if (!header || !chain_.may_be_continued_by(*header)) {
+    return std::nullopt;
+  }
+  const auto payload = NORI_TRY(ring_->payload_at(*header, place_.ring_address()));
+  if (!payload) {
+    return std::nullopt;
+  }
+  return WalkedFrame{.place = place_, .header = *header, .payload = *payload, .from_ring = true};
+}
+
+Result<std::optional<WalkedFrame>> FrameWalker::next() {
+  if (in_ring_) {
+    // What the ring's window holds is as good as when it was read: frames do not change.
+    auto frame = NORI_TRY(next_in_ring());
+    if (frame && chain_.continued_by(frame->header, frame->payload)) {
+      advance(*frame);
+      return frame;
+    }
+  }
+  // Segment, ring, segment again: what is in the ring at its turn is found there, and what has left
+  // it by then is in the segment. The second look at the ring is for one that was replaced.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto frame = NORI_TRY(next_in_segment());
+    if (!frame) {
+      NORI_TRY(refresh_ring());
+      if (ring_ != nullptr) {
+        ring_->drop_window();
+      }
+      frame = NORI_TRY(next_in_ring());
+    }
+    if (frame) {
+      if (!chain_.continued_by(frame->header, frame->payload)) {
+        stop_reason_ = "an opening frame of another life of the log";
+        return std::nullopt;
+      }
+      if (frame->header.kind == FrameKind::gap) {
+        return make_error(
+            ErrorCode::unsupported_version,
+            "{}/{} at {}: a gap frame, which this version cannot read; use a newer one",
+            directory_->path().string(), segment_name(place_.segment_id), place_.offset);
+      }
+      advance(*frame);
+      return frame;
+    }
+    if (segment() != nullptr) {
+      segment_->drop_window();
+    }
+  }
+  return std::nullopt;
+}
+
+void FrameWalker::advance(const WalkedFrame& frame) {
+  chain_.advance(frame.header);
+  in_ring_ = frame.from_ring;
+  place_.offset = frame.end_offset();
+  if (frame.header.kind == FrameKind::rotation) {
+    // segment_ stays open until the next step, for the frame's views.
+    const auto rotation =
+        decode_rotation(frame.payload)
+            .value_or(RotationPayload{.next_segment_id = place_.segment_id + 1, .next_offset = 0});
+    place_ = {.segment_id = rotation.next_segment_id,
+              .offset = rotation.next_offset,
+              .ring_base = rotation.next_ring_base};
+    seed_ = segment_seed(log_id_, 0, place_.segment_id);
+  }
+}
+
+}  // namespace nori

@@ -1,0 +1,462 @@
+#include "log/log_scan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "log/tail_evidence.h"
+#include "segment/segment_name.h"
+#include "segment/segment_reader.h"
+
+namespace nori {
+namespace {
+
+// How far apart checkpoints are: what recovery may write again without need.
+constexpr std::uint64_t kCheckpointStrideBytes = 64 * 1024;
+constexpr std::uint64_t kProgressStrideBytes = 8 * kMiB;
+// How often a listing that changes under a read-only opening is read again.
+constexpr int kAttemptsMax = 20;
+
+std::string path_of(const io::Directory& directory, std::uint64_t segment_id) {
+  return (directory.path() / segment_name(segment_id)).string();
+}
+
+class Scanner {
+ public:
+  Scanner(io::Directory& directory, LogScan& scan,
+          const std::function<void(const RecoveryProgress&)>& on_progress)
+      : directory_(directory), scan_(scan), on_progress_(on_progress) {}
+
+  Result<void> run(Verification verification) {
+    scan_.listing = NORI_TRY(list_log(directory_));
+    if (scan_.listing.segment_ids.empty() && scan_.listing.foreign_segments.empty()) {
+      return no_segments();
+    }
+    if (NORI_TRY(creation_was_cut_short())) {
+      scan_.blank = true;
+      return {};
+    }
+    NORI_TRY(identify());
+    if (scan_.damage) {
+      return {};
+    }
+    if (verification == Verification::tail && !scan_.listing.has_ring &&
+        NORI_TRY(ends_in_close_frame())) {
+      return {};
+    }
+    walker_.emplace(directory_, scan_.log_id);
+    NORI_TRY(walker_->refresh_ring());
+    NORI_TRY(find_start(verification));
+    if (scan_.damage) {
+      return {};
+    }
+    return walk();
+  }
+
+ private:
+  const std::vector<std::uint64_t>& ids() const { return scan_.listing.segment_ids; }
+
+  Result<void> no_segments() {
+    if (!scan_.listing.foreign_files.empty()) {
+      return make_error(ErrorCode::not_a_log,
+                        "{}: holds {} and no segment of a log; name an empty "
+                        "directory, or one that holds a log",
+                        directory_.path().string(), scan_.listing.foreign_files.front());
+    }
+    scan_.blank = true;
+    return {};
+  }
+
+  // Only a first segment's header can be half there: every later one was durable before its name.
+  Result<bool> creation_was_cut_short() {
+    if (ids().size() != 1 || ids().front() != 0 || !scan_.listing.foreign_segments.empty()) {
+      return false;
+    }
+    const auto segment = NORI_TRY(SegmentReader::open(directory_, 0));
+    if (segment->header().has_value() ||
+        segment->header().error().fault == HeaderFault::unsupported_version) {
+      return false;
+    }
+    const auto file_bytes = NORI_TRY(segment->size());
+    for (std::uint64_t offset = kSegmentHeaderBytes; offset < file_bytes;) {
+      const auto bytes = NORI_TRY(segment->view(offset, kMiB));
+      if (bytes.empty()) {
+        break;
+      }
+      if (!std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; })) {
+        return false;
+      }
+      offset += bytes.size();
+    }
+    return true;
+  }
+
+  void damaged(std::uint64_t segment_id, std::uint64_t offset, std::string_view what) {
+    scan_.info.corruption_detected = true;
+    scan_.info.reason = what;
+    scan_.damage = Error{
+        .code = ErrorCode::damaged,
+        .message = fmt::format("{} at offset {}: {}; open it read-only to read what lies before, "
+                               "restore the file from "
+                               "a copy, or move the damaged files away",
+                               path_of(directory_, segment_id), offset, what),
+        .position = Position{
+            .segment_id = segment_id, .offset = offset, .sequence = scan_.chain.next_sequence}};
+  }
+
+  // The log's id, from the first header that is valid under its own name; and whether the names can
+  // be a log's.
+  Result<void> identify() {
+    bool found = false;
+    for (const auto id : ids()) {
+      const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+      if (segment->header_fits()) {
+        scan_.log_id = segment->header()->log_id;
+        found = true;
+        break;
+      }
+      if (const auto& header = segment->header();
+          !header && header.error().fault == HeaderFault::unsupported_version) {
+        return make_error(
+            ErrorCode::unsupported_version,
+            "{}: format version {} is newer than this library's {}; use a newer library",
+            path_of(directory_, id), header.error().version, kFormatVersion);
+      }
+    }
+    if (!scan_.listing.foreign_segments.empty()) {
+      return make_error(ErrorCode::damaged,
+                        "{}: ends in .wal but is no segment of this log; move it away",
+                        (directory_.path() / scan_.listing.foreign_segments.front()).string());
+    }
+    if (!found) {
+      return make_error(ErrorCode::damaged,
+                        "{} at offset 0: not a segment of a log, or its header is damaged; restore "
+                        "it from a copy, or move it away",
+                        path_of(directory_, ids().front()));
+    }
+    for (std::size_t i = 1; i < ids().size(); ++i) {
+      if (ids()[i] != ids()[i - 1] + 1) {
+        damaged(ids()[i - 1] + 1, 0,
+                fmt::format("the segment is missing, but {} is there", segment_name(ids()[i])));
+        break;
+      }
+    }
+    return {};
+  }
+
+  Result<bool> ends_in_close_frame() {
+    const auto segment = NORI_TRY(SegmentReader::open(directory_, ids().back()));
+    if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
+      return false;
+    }
+    auto close = NORI_TRY(segment->close_frame());
+    if (!close) {
+      return false;
+    }
+    const auto& header = *segment->header();
+    scan_.closed_cleanly = true;
+    scan_.end = {
+        .segment_id = ids().back(), .offset = close->offset, .ring_base = header.ring_base};
+    scan_.chain = {.next_sequence = close->header.first_sequence,
+                   .epoch = close->header.epoch,
+                   .time_ms = close->header.time_ms};
+    scan_.rewrite_from = WalkPoint{.place = scan_.end, .chain = scan_.chain};
+    scan_.end_segment = start_of(header);
+    scan_.segments_to_rewrite = {scan_.end_segment};
+    scan_.end_summary = SummaryBuilder(std::move(close->summary));
+    scan_.end_summary.add(close->header, close->offset);
+    scan_.end.offset += close->header.frame_bytes();
+    scan_.durable_mark = scan_.chain.next_sequence;
+    scan_.info.closed_cleanly = true;
+    return true;
+  }
+
+  static SegmentStart start_of(const SegmentHeader& header) {
+    return {.segment_id = header.first_segment,
+            .first_sequence = header.first_sequence,
+            .epoch = header.epoch,
+            .first_offset = header.first_offset,
+            .ring_base = header.ring_base,
+            .created_ms = header.created_ms,
+            .has_file = true};
+  }
+
+  // Behind the newest segment that has a footer, or at the first segment.
+  Result<void> find_start(Verification verification) {
+    if (verification == Verification::tail) {
+      for (auto i = ids().size(); i-- > 0;) {
+        const auto segment = NORI_TRY(SegmentReader::open(directory_, ids()[i]));
+        if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
+          continue;
+        }
+        const auto footer = NORI_TRY(segment->footer());
+        if (!footer) {
+          continue;
+        }
+        scan_.chain = {.next_sequence = footer->end_sequence,
+                       .epoch = footer->epoch,
+                       .time_ms = footer->last_time_ms};
+        scan_.durable_mark = footer->durable_mark;
+        walker_->seek({.place = {.segment_id = ids()[i] + 1}, .chain = scan_.chain});
+        scan_.end = walker_->place();
+        return {};
+      }
+    }
+    const auto segment = NORI_TRY(SegmentReader::open(directory_, ids().front()));
+    if (segment->header_fits()) {
+      const auto& header = *segment->header();
+      scan_.chain = {.next_sequence = header.first_sequence, .epoch = header.epoch, .time_ms = 0};
+    }
+    walker_->seek({.place = {.segment_id = ids().front()}, .chain = scan_.chain});
+    scan_.end = walker_->place();
+    if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
+      damaged(ids().front(), 0, "bad segment header");
+    }
+    return {};
+  }
+
+  Result<void> walk() {
+    for (const auto id : ids()) {
+      if (id >= walker_->place().segment_id) {
+        const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+        progress_.bytes_total += NORI_TRY(segment->size());
+      }
+    }
+    if (walker_->ring() != nullptr) {
+      if (const auto mark = NORI_TRY(walker_->ring()->mark()); mark) {
+        scan_.durable_mark = std::max(scan_.durable_mark, mark->durable_mark);
+      }
+    }
+    for (int quiet_rounds = 0;;) {
+      const auto chain_before = walker_->chain();
+      const auto frame = NORI_TRY(walker_->next());
+      if (frame) {
+        take(*frame, chain_before);
+        quiet_rounds = 0;
+        continue;
+      }
+      NORI_TRY(stop());
+      // Beside a live writer the log may have grown past what looked bad: look again before
+      // judging.
+      if (!scan_.damage || ++quiet_rounds > 1) {
+        break;
+      }
+      scan_.damage.reset();
+      scan_.info.corruption_detected = false;
+      scan_.info.reason.clear();
+      scan_.listing = NORI_TRY(list_log(directory_));
+    }
+    report();
+    return {};
+  }
+
+  void take(const WalkedFrame& frame, const FrameChain& chain_before) {
+    if (scan_.segments_to_rewrite.empty() ||
+        scan_.segments_to_rewrite.back().segment_id != frame.place.segment_id) {
+      begin_segment(frame.place, chain_before);
+    }
+    const bool is_far =
+        checkpoints_.empty() || checkpoints_.back().place.segment_id != frame.place.segment_id ||
+        frame.place.offset >= checkpoints_.back().place.offset + kCheckpointStrideBytes;
+    // The ring's first frame is a checkpoint too: from it on the segment may hold nothing.
+    const bool is_first_from_ring = frame.from_ring && !first_from_ring_;
+    if (is_far || is_first_from_ring) {
+      checkpoints_.push_back({.place = frame.place, .chain = chain_before});
+    }
+    if (is_first_from_ring) {
+      first_from_ring_ = checkpoints_.size() - 1;
+    }
+    ends_in_close_ = frame.header.kind == FrameKind::close && !frame.from_ring;
+    scan_.durable_mark = std::max(scan_.durable_mark, frame.header.durable_mark);
+    scan_.end_summary.add(frame.header, frame.place.offset);
+    auto& info = scan_.info;
+    info.valid_records += frame.header.record_count;
+    if (frame.from_ring) {
+      info.records_from_ring += frame.header.record_count;
+      scan_.bytes_from_ring += frame.header.frame_bytes();
+    }
+    if (frame.header.record_count != 0) {
+      info.last_valid_position = Position{.segment_id = frame.place.segment_id,
+                                          .offset = frame.place.offset,
+                                          .sequence = frame.header.end_sequence() - 1};
+    }
+    progress_.bytes_read += frame.header.frame_bytes();
+    if (on_progress_ && progress_.bytes_read >= progress_reported_ + kProgressStrideBytes) {
+      progress_reported_ = progress_.bytes_read;
+      on_progress_(progress_);
+    }
+  }
+
+  void begin_segment(const FramePlaceInLog& first, const FrameChain& chain) {
+    const auto id = first.segment_id;
+    SegmentStart start{.segment_id = id,
+                       .first_sequence = chain.next_sequence,
+                       .epoch = chain.epoch,
+                       .first_offset = first.offset,
+                       .ring_base = first.ring_base,
+                       .created_ms = chain.time_ms,
+                       .has_file = false};
+    if (auto* segment = walker_->segment(); segment != nullptr && segment->segment_id() == id &&
+                                            segment->header_fits() &&
+                                            segment->header()->log_id == scan_.log_id) {
+      start = start_of(*segment->header());
+    }
+    if (!scan_.segments_to_rewrite.empty()) {
+      scan_.segments_to_rewrite.back().summary = scan_.end_summary.summary();
+    }
+    scan_.segments_to_rewrite.push_back(start);
+    scan_.end_summary = SummaryBuilder(chain.next_sequence);
+    ++scan_.info.segments_scanned;
+  }
+
+  // The walker found no frame: is that the end, a torn tail, or damage?
+  Result<void> stop() {
+    scan_.end = walker_->place();
+    scan_.chain = walker_->chain();
+    if (scan_.segments_to_rewrite.empty() ||
+        scan_.segments_to_rewrite.back().segment_id != scan_.end.segment_id) {
+      begin_segment(scan_.end, scan_.chain);
+    }
+    scan_.end_segment = scan_.segments_to_rewrite.back();
+    scan_.segments_behind_end.clear();
+    for (const auto id : ids()) {
+      if (id > scan_.end.segment_id) {
+        scan_.segments_behind_end.push_back(id);
+      }
+    }
+    auto findings = NORI_TRY(examine_tail(directory_, scan_.log_id, *walker_, scan_.durable_mark,
+                                          scan_.segments_behind_end));
+    if (findings.evidence.empty()) {
+      findings.evidence = NORI_TRY(evidence_in_footer_before());
+    }
+    scan_.bytes_behind_end = findings.bytes_not_blank;
+    if (!findings.evidence.empty()) {
+      damaged(scan_.end.segment_id, scan_.end.offset,
+              fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
+    }
+    return {};
+  }
+
+  // A footer is written once the next segment's header and name are durable: if the one before the
+  // end has a footer and the end's segment does not even begin, that is no crash.
+  Result<std::string> evidence_in_footer_before() {
+    auto* segment = walker_->segment();
+    const bool begins = segment != nullptr && segment->header_fits() &&
+                        segment->header()->log_id == scan_.log_id &&
+                        (scan_.end.offset != segment->header()->first_offset ||
+                         (segment->header()->first_sequence == scan_.chain.next_sequence &&
+                          segment->header()->epoch == scan_.chain.epoch));
+    if (begins || scan_.end.segment_id <= ids().front() ||
+        !std::ranges::binary_search(ids(), scan_.end.segment_id - 1)) {
+      return std::string{};
+    }
+    const auto before = NORI_TRY(SegmentReader::open(directory_, scan_.end.segment_id - 1));
+    if (!before->header_fits() || !NORI_TRY(before->footer())) {
+      return std::string{};
+    }
+    return fmt::format("the footer of {} says that this segment was there",
+                       segment_name(scan_.end.segment_id - 1));
+  }
+
+  void report() {
+    auto& info = scan_.info;
+    if (!scan_.damage) {
+      choose_rewrite();
+      if (ends_in_close_ && scan_.bytes_behind_end == 0 && scan_.segments_behind_end.empty() &&
+          !scan_.listing.has_ring) {
+        scan_.closed_cleanly = info.closed_cleanly = true;
+      }
+      if (scan_.bytes_behind_end != 0 || !scan_.segments_behind_end.empty()) {
+        info.torn_tail = true;
+        info.bytes_truncated = scan_.bytes_behind_end;
+        info.truncated_at = Position{.segment_id = scan_.end.segment_id,
+                                     .offset = scan_.end.offset,
+                                     .sequence = scan_.chain.next_sequence};
+        info.reason = fmt::format("{}; nothing says that it had been durable: a torn tail",
+                                  walker_->stop_reason());
+      }
+    }
+    if (on_progress_) {
+      on_progress_(progress_);
+    }
+  }
+
+  // From the last checkpoint before which everything is provably durable, or from where the ring's
+  // frames begin. Frames without records share their successor's sequence, so a checkpoint counts
+  // only strictly below the mark.
+  void choose_rewrite() {
+    if (checkpoints_.empty()) {
+      scan_.rewrite_from = WalkPoint{.place = scan_.end, .chain = scan_.chain};
+    } else {
+      std::size_t chosen = 0;
+      for (std::size_t i = 0; i < checkpoints_.size(); ++i) {
+        if (checkpoints_[i].chain.next_sequence < scan_.durable_mark) {
+          chosen = i;
+        }
+      }
+      scan_.rewrite_from = checkpoints_[std::min(chosen, first_from_ring_.value_or(chosen))];
+    }
+    std::erase_if(scan_.segments_to_rewrite, [&](const SegmentStart& start) {
+      return start.segment_id < scan_.rewrite_from->place.segment_id;
+    });
+  }
+
+  io::Directory& directory_;
+  LogScan& scan_;
+  const std::function<void(const RecoveryProgress&)>& on_progress_;
+  std::optional<FrameWalker> walker_;
+  std::vector<WalkPoint> checkpoints_;
+  std::optional<std::size_t> first_from_ring_;
+  bool ends_in_close_ = false;
+  RecoveryProgress progress_;
+  std::uint64_t progress_reported_ = 0;
+};
+
+}  // namespace
+
+Result<LogListing> list_log(io::Directory& directory) {
+  LogListing listing;
+  for (auto& name : NORI_TRY(directory.list())) {
+    if (const auto id = parse_segment_name(name); id) {
+      listing.segment_ids.push_back(*id);
+    } else if (name.ends_with(kSegmentSuffix)) {
+      listing.foreign_segments.push_back(std::move(name));
+    } else if (name == kRingName) {
+      listing.has_ring = true;
+    } else if (name == kNextSegmentName || name == kNewRingName || name == kProbeName) {
+      listing.void_files.push_back(std::move(name));
+    } else if (!is_log_file_name(name) && name != "lost+found") {
+      listing.foreign_files.push_back(std::move(name));
+    }
+  }
+  std::ranges::sort(listing.segment_ids);
+  std::ranges::sort(listing.foreign_files);
+  return listing;
+}
+
+Result<LogScan> scan_log(io::Directory& directory, Verification verification,
+                         const std::function<void(const RecoveryProgress&)>& on_progress) {
+  const auto began = std::chrono::steady_clock::now();
+  for (int attempt = 0;; ++attempt) {
+    LogScan scan;
+    const auto done = Scanner(directory, scan, on_progress).run(verification);
+    if (!done) {
+      // Beside a live writer a segment may go between its listing and its reading.
+      if (done.error().system_errno == ENOENT && attempt < kAttemptsMax) {
+        continue;
+      }
+      return std::unexpected(done.error());
+    }
+    scan.info.next_sequence = scan.chain.next_sequence;
+    scan.info.time_taken = std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::steady_clock::now() - began);
+    return scan;
+  }
+}
+
+}  // namespace nori

@@ -1,0 +1,638 @@
+// The append side: taking a place, and making room for it. log_writer_flush.cc is the other side.
+
+#include "log/log_writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/preemption.h"
+#include "base/try.h"
+#include "log/padding_frame.h"
+#include "segment/aligned_buffer.h"
+#include "segment/block_writer.h"
+#include "segment/segment_name.h"
+
+namespace nori {
+namespace {
+
+// Space is prepared in steps that double, so that a small log stays small.
+constexpr std::uint64_t kStepBytesMin = 64 * kKiB;
+constexpr std::uint64_t kStepBytesMax = 16 * kMiB;
+// Blocks are filled with zeros ahead of small durable writes in steps that double too.
+constexpr std::uint64_t kZeroStepBytesMin = 256 * kKiB;
+constexpr std::uint64_t kZeroStepBytesMax = 4 * kMiB;
+constexpr std::uint64_t kZeroWriteBytes = 256 * kKiB;
+// What a frame behind the last record may need: padding that does not fit into its block (2
+// blocks), then a rotation or close frame that does not either (2 more).
+constexpr std::uint64_t kTailBlocks = 4;
+constexpr std::uint32_t kEpochNumberMax = 0xff'ffff;
+// A larger frame than this part of the ring goes past it.
+constexpr std::uint64_t kStraightPart = 4;
+
+}  // namespace
+
+LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
+                     const WalOptions& options, const LogId& log_id)
+    : file_system_(file_system),
+      directory_(directory),
+      io_(io),
+      fsync_(options.fsync),
+      padding_(options.padding),
+      segment_bytes_(options.segment_bytes),
+      has_background_(options.background_thread),
+      log_id_(log_id),
+      step_bytes_(kStepBytesMin),
+      zero_step_bytes_(kZeroStepBytesMin) {}
+
+LogWriter::~LogWriter() { stop_background(); }
+
+std::uint64_t LogWriter::tail_bytes() const noexcept { return kTailBlocks * block_bytes(); }
+
+Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
+                                                    io::Directory& directory,
+                                                    const LogScan& recovered, const IoChoice& io,
+                                                    const WalOptions& options) {
+  std::unique_ptr<LogWriter> writer(
+      new LogWriter(file_system, directory, io, options, recovered.log_id));
+  NORI_TRY(writer->write_opening(recovered));
+  writer->start_background();
+  return writer;
+}
+
+// (e) of docs/recovery.md#order.
+Result<void> LogWriter::write_opening(const LogScan& recovered) {
+  const auto number = (recovered.chain.epoch >> 40) + 1;
+  if (number > kEpochNumberMax) {
+    return make_error(ErrorCode::too_large,
+                      "{}: the log was opened {} times, which is all its format can count; dump it "
+                      "into a new one",
+                      directory_.path().string(), kEpochNumberMax);
+  }
+  const auto& end = recovered.end;
+  placing_.id = end.segment_id;
+  placing_.ring_base = end.ring_base;
+  placing_.seed = segment_seed(log_id_, 0, end.segment_id);
+  placing_.first_sequence = recovered.end_segment.first_sequence;
+  placing_.limit = segment_bytes_;
+  placing_.file = NORI_TRY(
+      directory_.open(segment_name(end.segment_id), io_.mode.access, io::Creation::existing));
+  placing_.allocated = end.offset + block_bytes() + std::max(kStepBytesMin, tail_bytes());
+  NORI_TRY(placing_.file->allocate(end.offset, placing_.allocated - end.offset));
+  if (io_.ring_bytes != 0) {
+    ring_ = NORI_TRY(AppendRing::create(directory_, log_id_, io_.ring_bytes));
+  }
+
+  chain_ = recovered.chain;
+  summary_ = recovered.end_summary;
+  FrameHeader header;
+  header.kind = FrameKind::opening;
+  header.payload_bytes = block_bytes() - kFrameHeaderBytes;
+  header.first_sequence = chain_.next_sequence;
+  header.epoch = number << 40 | file_system_.random_bits() >> 24;
+  header.time_ms = std::max(chain_.time_ms, file_system_.now_ms());
+  header.durable_mark = chain_.next_sequence;
+  AlignedBuffer block(block_bytes());
+  std::memset(block.data(), 0, block.size());
+  encode_opening({.previous_epoch = chain_.epoch}, block.data() + kFrameHeaderBytes);
+  header.payload_crc32c = crc32c(0, block.span().subspan(kFrameHeaderBytes));
+  encode_frame_header(header, place_seed(placing_.seed, end.offset), block.data());
+  NORI_TRY(placing_.file->write_at(end.offset, block.span(), {}, false));
+  NORI_TRY(placing_.file->sync());
+
+  end_ = end.ring_address();
+  advance(header);
+  flushing_ = {.id = placing_.id, .ring_base = placing_.ring_base, .file = placing_.file};
+  flushing_id_.store(placing_.id);
+  turn_->written.store(end_);
+  set_durable(chain_.next_sequence, end_);
+  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  update_place_limit();
+  return {};
+}
+
+Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
+  const auto payload_bytes = body.payload_bytes();
+  if (payload_bytes > kPayloadBytesMax || body.record_count() > kRecordsPerFrameMax) {
+    return make_error(ErrorCode::too_large,
+                      "{}: {} records of {} bytes are more than a frame holds ({} and {}); append "
+                      "them in smaller batches",
+                      directory_.path().string(), body.record_count(), payload_bytes,
+                      kRecordsPerFrameMax, kPayloadBytesMax);
+  }
+  const auto payload_crc = body.payload_crc32c();
+  const auto frame_bytes = kFrameHeaderBytes + payload_bytes;
+  if (ring_ != nullptr && frame_bytes > ring_->bytes() / kStraightPart) [[unlikely]] {
+    return append_straight(body, payload_crc, may_wait);
+  }
+  std::unique_lock place(place_mutex_);
+  while (end_ + frame_bytes > place_limit_) [[unlikely]] {
+    if (turn_->failed.load()) {
+      return failed();
+    }
+    if (end_ + frame_bytes > room_end_) {
+      NORI_TRY(make_room(place, frame_bytes));
+      continue;
+    }
+    update_place_limit();
+    if (end_ + frame_bytes <= place_limit_) {
+      break;
+    }
+    if (!may_wait) {
+      return make_error(ErrorCode::busy, "{}: the ring is full; try again, or append and wait",
+                        directory_.path().string());
+    }
+    NORI_TRY(wait_for_ring(place, frame_bytes));
+  }
+  if (turn_->failed.load(std::memory_order_relaxed)) [[unlikely]] {
+    return failed();
+  }
+  auto appended = place_records(body, payload_crc);
+  const bool wake = wants_background();
+  place.unlock();
+  if (wake) [[unlikely]] {
+    wake_background();
+  }
+  return appended;
+}
+
+bool LogWriter::wants_background() noexcept {
+  if (end_ < wake_address_) [[likely]] {
+    return false;
+  }
+  wake_address_ = FlushTurn::kNever;
+  return has_background_;
+}
+
+FrameHeader LogWriter::next_header(FrameKind kind) const {
+  FrameHeader header;
+  header.kind = kind;
+  header.first_sequence = chain_.next_sequence;
+  header.epoch = chain_.epoch;
+  header.time_ms = std::max(chain_.time_ms, file_system_.now_ms());
+  header.durable_mark = turn_->durable.load(std::memory_order_relaxed);
+  return header;
+}
+
+Appended LogWriter::appended(const FrameHeader& header) const {
+  Appended appended;
+  appended.sequence = header.first_sequence;
+  appended.position = {.segment_id = placing_.id,
+                       .offset = end_ - placing_.ring_base - header.frame_bytes(),
+                       .sequence = header.first_sequence};
+  appended.end = {.segment_id = placing_.id,
+                  .offset = end_ - placing_.ring_base,
+                  .sequence = header.end_sequence()};
+  return appended;
+}
+
+Result<Appended> LogWriter::place_records(const FrameBody& body, std::uint32_t payload_crc) {
+  auto header = next_header(FrameKind::records);
+  header.record_count = static_cast<std::uint32_t>(body.record_count());
+  header.payload_bytes = body.payload_bytes();
+  header.payload_crc32c = payload_crc;
+  NORI_TRY(store(header, body.pieces(), 0));
+  advance(header);
+  records_appended_ += header.record_count;
+  bytes_appended_ += header.frame_bytes();
+  return appended(header);
+}
+
+// A frame without records: `payload_front`, then zeros to a block's end.
+Result<void> LogWriter::place_filler(FrameKind kind, ByteView payload_front) {
+  const auto offset = end_ - placing_.ring_base;
+  auto end_offset = round_up(offset + kFrameHeaderBytes + payload_front.size(), block_bytes());
+  auto header = next_header(kind);
+  header.payload_bytes = end_offset - offset - kFrameHeaderBytes;
+  const auto zeros = header.payload_bytes - payload_front.size();
+  header.payload_crc32c = crc32c_of_zeros(crc32c(0, payload_front), zeros);
+  NORI_TRY(store(header, {payload_front, {}, {}}, zeros));
+  advance(header);
+  bytes_padding_ += header.frame_bytes();
+  return {};
+}
+
+Result<void> LogWriter::pad() {
+  if ((end_ - placing_.ring_base) % block_bytes() == 0) {
+    return {};
+  }
+  return place_filler(FrameKind::padding, {});
+}
+
+// Puts a frame at the end: into the ring, or into its segment where there is none.
+Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteView, 3>& payload,
+                              std::uint64_t zeros_behind) {
+  const auto offset = end_ - placing_.ring_base;
+  std::array<std::byte, kFrameHeaderBytes> header_bytes;
+  encode_frame_header(header, place_seed(placing_.seed, offset), header_bytes.data());
+  if (ring_ != nullptr) [[likely]] {
+    auto address = end_;
+    ring_->write(address, header_bytes);
+    address += kFrameHeaderBytes;
+    preemption_point("copy");
+    for (const auto piece : payload) {
+      ring_->write(address, piece);
+      address += piece.size();
+    }
+    if (zeros_behind != 0) {
+      ring_->write_zeros(address, zeros_behind);
+    }
+    return {};
+  }
+  // One system call, copying no value.
+  std::string front(as_text(header_bytes));
+  ByteView last;
+  for (const auto piece : payload) {
+    front.append(as_text(last));
+    last = piece;
+  }
+  if (zeros_behind != 0) {
+    front.append(as_text(last)).append(zeros_behind, '\0');
+    last = {};
+  }
+  auto written = placing_.file->write_at(offset, as_byte_view(front), last, false);
+  if (!written) {
+    if (written.error().code == ErrorCode::no_space) {
+      return written;  // nothing is visible: the next frame takes the place
+    }
+    return fail(std::move(written).error());
+  }
+  return {};
+}
+
+void LogWriter::advance(const FrameHeader& header) {
+  summary_.add(header, end_ - placing_.ring_base);
+  chain_.advance(header);
+  end_ += header.frame_bytes();
+  if (ring_ == nullptr) {
+    turn_->written.store(end_);
+  }
+}
+
+void LogWriter::update_place_limit() {
+  place_limit_ = room_end_;
+  if (ring_ != nullptr) {
+    place_limit_ = std::min(place_limit_, turn_->written.load(std::memory_order_acquire) +
+                                              ring_->bytes() - tail_bytes());
+  }
+}
+
+// Waits until the ring has room, or flushes it.
+Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
+                                      std::uint64_t frame_bytes) {
+  ++ring_waits_;
+  const auto wanted = end_ + frame_bytes + tail_bytes() - ring_->bytes();
+  place.unlock();
+  Result<void> flushed;
+  if (turn_->take({.written = wanted})) {
+    flushed = flush(Flush::whole_blocks);
+    turn_->release();
+  }
+  place.lock();
+  return flushed;
+}
+
+Result<void> LogWriter::make_room(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
+  place.unlock();
+  const std::lock_guard growing(grow_mutex_);
+  place.lock();
+  if (turn_->failed.load()) {
+    return failed();
+  }
+  if (end_ + frame_bytes <= room_end_) {
+    update_place_limit();
+    return {};
+  }
+  return grow(place, frame_bytes);
+}
+
+Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
+  const auto needed = end_ - placing_.ring_base + frame_bytes + tail_bytes();
+  if (needed > placing_.limit) {
+    const bool waits_for_name = ring_ == nullptr && cut_;
+    if (chain_.next_sequence != placing_.first_sequence || waits_for_name) {
+      return begin_segment(place, frame_bytes);
+    }
+    placing_.limit = round_up(needed, block_bytes());
+  }
+  const auto from = placing_.allocated;
+  const auto to =
+      std::max(round_up(needed, block_bytes()), std::min(from + step_bytes_, placing_.limit));
+  if (to > from) {
+    const auto file = placing_.file;
+    place.unlock();
+    auto allocated = file->allocate(from, to - from);
+    place.lock();
+    if (!allocated) {
+      return allocated.error().code == ErrorCode::no_space ? allocated
+                                                           : fail(std::move(allocated).error());
+    }
+    step_bytes_ = std::min(2 * step_bytes_, kStepBytesMax);
+    placing_.allocated = to;
+  }
+  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  update_place_limit();
+  return {};
+}
+
+// Prepares next.tmp with space for `bytes`.
+Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
+  next.limit = std::max(segment_bytes_, bytes);
+  next.allocated = std::min(std::max(bytes, step_bytes_), next.limit);
+  auto prepared = [&]() -> Result<void> {
+    next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
+    return next.file->allocate(0, next.allocated);
+  }();
+  if (!prepared && prepared.error().code != ErrorCode::no_space) {
+    return fail(std::move(prepared).error());
+  }
+  return prepared;
+}
+
+// Ends the placing segment in a rotation frame and goes on in a new one, with room for a frame.
+Result<void> LogWriter::begin_segment(std::unique_lock<std::mutex>& place,
+                                      std::uint64_t frame_bytes) {
+  // One at a time: the one before has to have its name.
+  while (cut_) {
+    place.unlock();
+    auto passed = with_turn(Flush::whole_blocks);
+    place.lock();
+    NORI_TRY(std::move(passed));
+    if (ring_ == nullptr) {
+      // A cut that could not be passed for want of space, and now was.
+      room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+      update_place_limit();
+      return {};
+    }
+  }
+  Placing next;
+  place.unlock();
+  auto opened =
+      open_next_file(round_up(block_bytes() + frame_bytes + tail_bytes(), block_bytes()), next);
+  place.lock();
+  NORI_TRY(std::move(opened));
+
+  RotationPayload rotation{.next_segment_id = placing_.id + 1, .next_offset = block_bytes()};
+  const auto offset = end_ - placing_.ring_base;
+  const auto rotation_end =
+      placing_.ring_base +
+      round_up(offset + kFrameHeaderBytes + kRotationPayloadBytes, block_bytes());
+  rotation.next_ring_base = rotation_end - block_bytes();
+  std::array<std::byte, kRotationPayloadBytes> payload;
+  encode_rotation(rotation, payload.data());
+  NORI_TRY(place_filler(FrameKind::rotation, payload));
+
+  next.id = rotation.next_segment_id;
+  next.ring_base = rotation.next_ring_base;
+  next.seed = segment_seed(log_id_, 0, next.id);
+  next.first_sequence = chain_.next_sequence;
+  Cut cut;
+  cut.address = end_;
+  cut.next.log_id = log_id_;
+  cut.next.first_segment = cut.next.last_segment = next.id;
+  cut.next.first_sequence = chain_.next_sequence;
+  cut.next.epoch = chain_.epoch;
+  cut.next.durable_mark = chain_.next_sequence;
+  cut.next.created_ms = chain_.time_ms;
+  cut.next.first_offset = rotation.next_offset;
+  cut.next.ring_base = rotation.next_ring_base;
+  cut.summary = summary_.summary();
+  cut.next_file = next.file;
+  cut_ = std::move(cut);
+  summary_ = SummaryBuilder(chain_.next_sequence);
+  placing_ = std::move(next);
+  ++rotations_;
+  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  if (ring_ == nullptr) {
+    // What is appended next has to survive the process, so its file needs its name first. Until
+    // then there is no room.
+    room_end_ = 0;
+    update_place_limit();
+    place.unlock();
+    auto passed = with_turn(Flush::whole_blocks);
+    place.lock();
+    NORI_TRY(std::move(passed));
+    room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  }
+  update_place_limit();
+  return {};
+}
+
+Result<void> LogWriter::rotate() {
+  {
+    const std::lock_guard growing(grow_mutex_);
+    std::unique_lock place(place_mutex_);
+    if (turn_->failed.load()) {
+      return failed();
+    }
+    if (chain_.next_sequence == placing_.first_sequence) {
+      return {};
+    }
+    NORI_TRY(begin_segment(place, 0));
+  }
+  return with_turn(Flush::whole_blocks);
+}
+
+// A frame too large for the ring: drains it, and goes to the segment at once.
+Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t payload_crc,
+                                            bool may_wait) {
+  std::unique_lock growing(grow_mutex_, std::defer_lock);
+  if (may_wait) {
+    growing.lock();
+  } else if (!growing.try_lock()) {
+    return make_error(ErrorCode::busy, "{}: the log is making room; try again, or append and wait",
+                      directory_.path().string());
+  }
+  const auto frame_bytes = kFrameHeaderBytes + body.payload_bytes();
+  std::unique_lock place(place_mutex_);
+  while (end_ + frame_bytes > room_end_) {
+    if (turn_->failed.load()) {
+      return failed();
+    }
+    NORI_TRY(grow(place, frame_bytes));
+  }
+  const auto room_end = std::exchange(room_end_, 0);  // others wait for grow_mutex_
+  update_place_limit();
+  place.unlock();
+
+  auto result = [&]() -> Result<Appended> {
+    if (!turn_->take({})) {
+      return failed();
+    }
+    auto written = flush(Flush::whole_blocks);
+    Result<Appended> done = std::unexpected(Error{});
+    if (written) {
+      place.lock();
+      auto header = next_header(FrameKind::records);
+      place.unlock();
+      header.record_count = static_cast<std::uint32_t>(body.record_count());
+      header.payload_bytes = body.payload_bytes();
+      header.payload_crc32c = payload_crc;
+      written = write_straight(header, body);
+      if (written) {
+        place.lock();
+        advance(header);
+        records_appended_ += header.record_count;
+        bytes_appended_ += header.frame_bytes();
+        done = appended(header);
+        if (const auto payload_bytes =
+                padding_payload_bytes(end_ - placing_.ring_base, block_bytes());
+            payload_bytes) {
+          const auto padding = padding_header(chain_, *payload_bytes, header.durable_mark);
+          advance(padding);
+          bytes_padding_ += padding.frame_bytes();
+        }
+        turn_->written.store(end_);
+        place.unlock();
+      }
+    }
+    turn_->release();
+    if (!written) {
+      return std::unexpected(std::move(written).error());
+    }
+    return done;
+  }();
+  place.lock();
+  room_end_ = room_end;
+  update_place_limit();
+  const bool wake = wants_background();
+  place.unlock();
+  if (wake) {
+    wake_background();
+  }
+  return result;
+}
+
+// The block that the frame begins in, the frame, and padding to a block's end: all whole blocks, so
+// that nothing of it has to be in the ring.
+Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBody& body) {
+  const auto offset = end_ - flushing_.ring_base;
+  const auto first_block = round_down(offset, block_bytes());
+  const auto [head, none] = ring_->pieces(flushing_.ring_base + first_block, offset - first_block);
+  std::array<std::byte, kFrameHeaderBytes> bytes;
+  encode_frame_header(header, place_seed(placing_.seed, offset), bytes.data());
+  auto chain = chain_;
+  chain.advance(header);
+
+  const auto written = [&]() -> Result<void> {
+    BlockWriter writer(*flushing_.file, first_block, block_bytes());
+    NORI_TRY(writer.write(head));
+    NORI_TRY(writer.write(bytes));
+    for (const auto piece : body.pieces()) {
+      NORI_TRY(writer.write(piece));
+    }
+    if (const auto payload_bytes = padding_payload_bytes(writer.offset(), block_bytes());
+        payload_bytes) {
+      const auto padding = padding_header(chain, *payload_bytes, header.durable_mark);
+      encode_frame_header(padding, place_seed(placing_.seed, writer.offset()), bytes.data());
+      NORI_TRY(writer.write(bytes));
+      NORI_TRY(writer.write_zeros(*payload_bytes));
+    }
+    return writer.finish();
+  }();
+  flushing_.unsynced = true;
+  if (written) {
+    return {};
+  }
+  if (written.error().code != ErrorCode::no_space) {
+    return fail(written.error());
+  }
+  // Nothing was appended, so nothing of it may be found after a crash: its first block goes back to
+  // what it was.
+  AlignedBuffer block(block_bytes());
+  std::memset(block.data(), 0, block.size());
+  if (!head.empty()) {
+    std::memcpy(block.data(), head.data(), head.size());
+  }
+  if (auto restored = flushing_.file->write_at(first_block, block.span(), {}, false); !restored) {
+    return fail(std::move(restored).error());
+  }
+  return written;
+}
+
+// Fills blocks with zeros ahead of the end and syncs them, so that a durable write into them is not
+// followed by a journal commit. No frame is placed there meanwhile, so that no two writes meet.
+void LogWriter::zero_ahead() {
+  if (!zero_wanted_.load(std::memory_order_relaxed)) {
+    return;
+  }
+  const std::lock_guard growing(grow_mutex_);
+  std::unique_lock place(place_mutex_);
+  const auto base = placing_.ring_base;
+  const auto keep_clear = std::max(kZeroStepBytesMin / 4, tail_bytes());
+  const auto from = std::max(round_up(end_ - base + keep_clear, block_bytes()),
+                             zeroed_end_.load() - std::min(zeroed_end_.load(), base));
+  const auto to = std::min(from + zero_step_bytes_, round_down(placing_.limit, block_bytes()));
+  const auto allocated = placing_.allocated;
+  if (turn_->failed.load() || from >= to || from > allocated) {
+    zero_wanted_.store(false);
+    return;
+  }
+  const auto file = placing_.file;
+  room_end_ = std::min(room_end_, base + from - tail_bytes());
+  update_place_limit();
+  place.unlock();
+  const auto filled = [&]() -> Result<void> {
+    if (to > allocated) {
+      NORI_TRY(file->allocate(allocated, to - allocated));
+    }
+    return write_zeros(*file, from, to);
+  }();
+  place.lock();
+  if (filled) {
+    placing_.allocated = std::max(allocated, to);
+    zeroed_end_.store(base + to);
+    zero_step_bytes_ = std::min(2 * zero_step_bytes_, kZeroStepBytesMax);
+  } else if (filled.error().code != ErrorCode::no_space) {
+    static_cast<void>(fail(filled.error()));
+  }
+  room_end_ = base + placing_.allocated - tail_bytes();
+  update_place_limit();
+  zero_wanted_.store(false);
+}
+
+Result<void> LogWriter::write_zeros(io::File& file, std::uint64_t from, std::uint64_t to) {
+  AlignedBuffer zeros(kZeroWriteBytes);
+  std::memset(zeros.data(), 0, zeros.size());
+  for (auto offset = from; offset < to; offset += kZeroWriteBytes) {
+    NORI_TRY(file.write_at(offset, zeros.span().first(std::min(kZeroWriteBytes, to - offset)), {},
+                           false));
+  }
+  if (auto synced = file.sync(); !synced) {
+    auto error = std::move(synced).error();
+    error.code = ErrorCode::io;  // no write, so not to be tried again
+    return std::unexpected(std::move(error));
+  }
+  return {};
+}
+
+WalkPoint LogWriter::end() const {
+  const std::lock_guard place(place_mutex_);
+  return {.place = {.segment_id = placing_.id,
+                    .offset = end_ - placing_.ring_base,
+                    .ring_base = placing_.ring_base},
+          .chain = chain_};
+}
+
+void LogWriter::add_stats(WalStats& stats) const {
+  {
+    const std::lock_guard place(place_mutex_);
+    stats.active_segment_id = placing_.id;
+    stats.next_sequence = chain_.next_sequence;
+    stats.records_appended = records_appended_;
+    stats.bytes_appended = bytes_appended_;
+    stats.bytes_padding = bytes_padding_;
+    stats.rotations = rotations_;
+    stats.ring_waits = ring_waits_;
+    stats.ring_bytes_used = end_ - turn_->written.load();
+  }
+  stats.ring_bytes = ring_ == nullptr ? 0 : ring_->bytes();
+  stats.durable_sequence = turn_->durable.load();
+  stats.flushes = flushes_.load();
+  stats.failure = failure();
+}
+
+}  // namespace nori

@@ -1,0 +1,394 @@
+// The flush side: from the ring to the disk, from one segment to the next, and the thread that does
+// so when nobody else does. log_writer.cc is the other side.
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "log/log_writer.h"
+#include "log/padding_frame.h"
+#include "segment/aligned_buffer.h"
+#include "segment/segment_files.h"
+#include "segment/segment_name.h"
+
+namespace nori {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Large enough for the disk's full rate with one write at a time.
+constexpr std::uint64_t kWriteBytesMax = kMiB;
+// The background writes once this much is in the ring, if nobody asks before.
+constexpr std::uint64_t kWriteBehindBytes = kMiB;
+// After an error that may pass.
+constexpr std::chrono::milliseconds kRetryAfter{20};
+// Durable writes no larger than this are waited for: blocks are filled with zeros ahead of them, so
+// that such a write is not followed by a journal commit. (bench: row durable-1)
+constexpr std::uint64_t kSmallFlushBytes = 64 * kKiB;
+// More zeroed blocks are asked for when so little is left.
+constexpr std::uint64_t kZeroedBytesMin = 256 * kKiB;
+
+}  // namespace
+
+// --- with the turn -------------------------------------------------------------------------------
+
+// Flushes what is placed when it begins: all of it and durable, or its whole blocks.
+Result<void> LogWriter::flush(Flush kind) {
+  std::uint64_t end = 0;
+  Sequence sequence = 0;
+  {
+    const std::lock_guard place(place_mutex_);
+    if (turn_->failed.load()) {
+      return failed();
+    }
+    if (kind == Flush::durable && padding_ == Padding::block) {
+      NORI_TRY(pad());
+    }
+    end = end_;
+    sequence = chain_.next_sequence;
+  }
+  if (kind == Flush::whole_blocks) {
+    return write_out(round_down(end, block_bytes()), kind);
+  }
+  flushes_.fetch_add(1, std::memory_order_relaxed);
+  NORI_TRY(write_out(round_down(end, block_bytes()), kind));
+  if (ring_ != nullptr) {
+    NORI_TRY(write_last_block(end));
+  }
+  if (flushing_.unsynced || ring_ == nullptr) {
+    NORI_TRY(sync_file());
+  }
+  set_durable(sequence, end);
+  return {};
+}
+
+// Writes the ring up to `target`, a block's end, from one segment into the next.
+Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
+  for (;;) {
+    const auto from = turn_->written.load(std::memory_order_relaxed);
+    const auto cut = cut_address();
+    if (cut && from == *cut) {
+      NORI_TRY(pass_cut());
+      continue;
+    }
+    if (from >= target) {
+      return {};
+    }
+    const auto to = std::min({target, from + kWriteBytesMax, cut.value_or(target)});
+    // A write that carries itself to the disk, where it is the only one.
+    const bool dsync = kind == Flush::durable && is_direct() && !flushing_.unsynced && to == target;
+    const auto [first, second] = ring_->pieces(from, to - from);
+    auto written = flushing_.file->write_at(from - flushing_.ring_base, first, second, dsync);
+    if (!written) {
+      // A full disk here is one that breaks its promise of allocated space: the bytes stay in the
+      // ring, to be written again.
+      return written.error().code == ErrorCode::no_space ? written
+                                                         : fail(std::move(written).error());
+    }
+    flushing_.unsynced = flushing_.unsynced || !dsync;
+    turn_->written.store(to, std::memory_order_release);
+    turn_->wake_settled();
+    if (dsync && to - from <= kSmallFlushBytes && to + kZeroedBytesMin > zeroed_end_.load() &&
+        has_background_ && !zero_wanted_.exchange(true)) {
+      wake_background();
+    }
+  }
+}
+
+// Padding::none: the block that the log ends in, from a private copy. Written again by the next
+// flush.
+Result<void> LogWriter::write_last_block(std::uint64_t end) {
+  const auto from = round_down(end, block_bytes());
+  if (from == end) {
+    return {};
+  }
+  AlignedBuffer block(block_bytes());
+  const auto [bytes, none] = ring_->pieces(from, end - from);
+  std::memcpy(block.data(), bytes.data(), bytes.size());
+  std::memset(block.data() + bytes.size(), 0, block.size() - bytes.size());
+  const bool dsync = is_direct() && !flushing_.unsynced;
+  auto written = flushing_.file->write_at(from - flushing_.ring_base, block.span(), {}, dsync);
+  if (!written) {
+    return written.error().code == ErrorCode::no_space ? written : fail(std::move(written).error());
+  }
+  flushing_.unsynced = flushing_.unsynced || !dsync;
+  return {};
+}
+
+Result<void> LogWriter::sync_file() {
+  if (auto synced = flushing_.file->sync(); !synced) {
+    return fail(std::move(synced).error());
+  }
+  flushing_.unsynced = false;
+  return {};
+}
+
+std::unexpected<Error> LogWriter::fail(Error error) {
+  {
+    const std::lock_guard mark(mark_mutex_);
+    if (!failure_) {
+      // Linux reports a failed write-back once; a second fdatasync may succeed without the data.
+      error.code = ErrorCode::io;
+      error.message += "; the log takes no more appends: close it and open it again";
+      failure_ = std::move(error);
+    }
+  }
+  turn_->failed.store(true);
+  turn_->wake_settled();
+  return failed();
+}
+
+std::unexpected<Error> LogWriter::failed() const {
+  const std::lock_guard mark(mark_mutex_);
+  return std::unexpected(*failure_);
+}
+
+std::optional<Error> LogWriter::failure() const {
+  const std::lock_guard mark(mark_mutex_);
+  return failure_;
+}
+
+Position LogWriter::durable_position() const {
+  const std::lock_guard mark(mark_mutex_);
+  return durable_position_;
+}
+
+std::uint64_t LogWriter::named_segment_id() const { return flushing_id_.load(); }
+
+std::optional<std::uint64_t> LogWriter::cut_address() const {
+  const std::lock_guard place(place_mutex_);
+  return cut_ ? std::optional(cut_->address) : std::nullopt;
+}
+
+// From a segment whose last byte was written to the next: its frames become durable, then the next
+// file's header and name, then its footer.
+Result<void> LogWriter::pass_cut() {
+  Cut* cut = nullptr;
+  {
+    const std::lock_guard place(place_mutex_);
+    cut = &*cut_;
+  }
+  if (flushing_.unsynced || ring_ == nullptr) {
+    NORI_TRY(sync_file());
+  }
+  set_durable(cut->next.first_sequence, cut->address);
+  const auto retry_or_fail = [this](Error error) {
+    return error.code == ErrorCode::no_space ? std::unexpected(std::move(error))
+                                             : fail(std::move(error));
+  };
+  if (auto written = write_segment_header(*cut->next_file, cut->next); !written) {
+    return retry_or_fail(std::move(written).error());
+  }
+  if (auto synced = cut->next_file->sync(); !synced) {
+    return fail(std::move(synced).error());
+  }
+  if (auto renamed = directory_.rename(kNextSegmentName, segment_name(cut->next.first_segment));
+      !renamed) {
+    return retry_or_fail(std::move(renamed).error());
+  }
+  if (auto synced = directory_.sync(); !synced) {
+    return fail(std::move(synced).error());
+  }
+
+  const auto sealed = std::exchange(
+      flushing_,
+      {.id = cut->next.first_segment, .ring_base = cut->next.ring_base, .file = cut->next_file});
+  flushing_id_.store(flushing_.id);
+  cut->summary.durable_mark = cut->next.first_sequence;
+  const auto summary = std::move(cut->summary);
+  {
+    const std::lock_guard place(place_mutex_);
+    cut_.reset();
+  }
+  auto footer = write_footer(*sealed.file, summary, segment_seed(log_id_, 0, sealed.id), io_.mode);
+  // A segment without a footer is whole: opening the log reads its frames instead.
+  return footer || footer.error().code == ErrorCode::no_space ? Result<void>{}
+                                                              : fail(std::move(footer).error());
+}
+
+void LogWriter::set_durable(Sequence sequence, std::uint64_t address) {
+  if (sequence < turn_->durable.load(std::memory_order_relaxed)) {
+    return;
+  }
+  {
+    const std::lock_guard mark(mark_mutex_);
+    durable_position_ = {
+        .segment_id = flushing_.id, .offset = address - flushing_.ring_base, .sequence = sequence};
+  }
+  turn_->durable.store(sequence, std::memory_order_release);
+  if (ring_ != nullptr) {
+    ring_->set_mark({.durable_mark = sequence, .segment_id = flushing_.id});
+  }
+}
+
+Result<void> LogWriter::with_turn(Flush kind) {
+  if (!turn_->take({})) {
+    return failed();
+  }
+  auto flushed = flush(kind);
+  turn_->release();
+  return flushed;
+}
+
+Result<void> LogWriter::commit(Sequence target) {
+  // More than once only if others flush in between: a flush of one's own covers the target.
+  while (turn_->durable.load(std::memory_order_acquire) < target) {
+    if (!turn_->take({.durable = target})) {
+      if (turn_->durable.load(std::memory_order_acquire) >= target) {
+        break;
+      }
+      return failed();
+    }
+    auto flushed = flush(Flush::durable);
+    turn_->release();
+    NORI_TRY(std::move(flushed));
+  }
+  return {};
+}
+
+Result<void> LogWriter::close() {
+  stop_background();
+  if (!turn_->take({})) {
+    return failed();
+  }
+  auto closed = write_close_frame();
+  turn_->release();
+  return closed;
+}
+
+Result<void> LogWriter::write_close_frame() {
+  NORI_TRY(flush(Flush::durable));
+  {
+    const std::lock_guard place(place_mutex_);
+    if (end_ != round_up(end_, block_bytes())) {
+      NORI_TRY(pad());  // Padding::none
+    }
+  }
+  NORI_TRY(write_out(end_, Flush::durable));
+
+  const std::lock_guard place(place_mutex_);
+  const auto offset = end_ - placing_.ring_base;
+  auto header = next_header(FrameKind::close);
+  header.durable_mark = chain_.next_sequence;
+  header.payload_bytes = block_bytes() - kFrameHeaderBytes;
+  AlignedBuffer block(block_bytes());
+  std::memset(block.data(), 0, block.size());
+  auto summary = summary_.summary();
+  summary.durable_mark = chain_.next_sequence;
+  summary.end_offset = offset;
+  thin_index(summary, header.payload_bytes);
+  const auto bytes = encode_summary(summary);
+  std::memcpy(block.data() + kFrameHeaderBytes, bytes.data(), bytes.size());
+  header.payload_crc32c = crc32c(0, block.span().subspan(kFrameHeaderBytes));
+  encode_frame_header(header, place_seed(placing_.seed, offset), block.data());
+  if (auto written = flushing_.file->write_at(offset, block.span(), {}, false); !written) {
+    return fail(std::move(written).error());
+  }
+  NORI_TRY(sync_file());
+  advance(header);
+  if (auto cut = flushing_.file->truncate(end_ - placing_.ring_base); !cut) {
+    return fail(std::move(cut).error());
+  }
+  NORI_TRY(sync_file());
+  if (ring_ != nullptr) {
+    if (auto removed = directory_.remove(kRingName); !removed) {
+      return fail(std::move(removed).error());
+    }
+    if (auto synced = directory_.sync(); !synced) {
+      return fail(std::move(synced).error());
+    }
+  }
+  return {};
+}
+
+// --- the background thread -----------------------------------------------------------------------
+
+void LogWriter::start_background() {
+  if (has_background_) {
+    background_ = std::thread([this] { run_background(); });
+  }
+}
+
+void LogWriter::stop_background() {
+  if (background_.joinable()) {
+    {
+      const std::lock_guard lock(background_mutex_);
+      background_stopping_ = true;
+      background_wanted_.notify_one();
+    }
+    background_.join();
+  }
+}
+
+void LogWriter::wake_background() {
+  const std::lock_guard lock(background_mutex_);
+  background_work_ = true;
+  background_wanted_.notify_one();
+}
+
+void LogWriter::run_background() {
+  const auto write_behind = ring_ == nullptr ? 0 : std::min(kWriteBehindBytes, ring_->bytes() / 4);
+  std::optional<Clock::time_point> deadline;  // of a batch window
+  std::uint64_t populated_at = 0;
+  Clock::time_point not_before{};  // after an error
+  for (;;) {
+    bool writes_behind = false;
+    {
+      const std::lock_guard place(place_mutex_);
+      const bool undurable = chain_.next_sequence > turn_->durable.load();
+      if (fsync_.kind() != FsyncPolicy::Kind::batch || !undurable) {
+        deadline.reset();
+      } else if (!deadline) {
+        deadline = Clock::now() + fsync_.window();
+      }
+      const auto written = turn_->written.load();
+      writes_behind = ring_ != nullptr && end_ - written >= write_behind;
+      wake_address_ = ring_ == nullptr ? FlushTurn::kNever : written + write_behind;
+      if (fsync_.kind() == FsyncPolicy::Kind::batch && !deadline) {
+        wake_address_ = end_ + 1;
+      }
+    }
+    const auto now = Clock::now();
+    if (now >= not_before && !turn_->failed.load()) {
+      const bool is_due = deadline && now >= *deadline;
+      Result<void> flushed;
+      if (is_due) {
+        flushed = with_turn(Flush::durable);
+        deadline.reset();
+      } else if (writes_behind) {
+        flushed = with_turn(Flush::whole_blocks);
+      } else {
+        zero_ahead();
+      }
+      if (ring_ != nullptr && turn_->written.load() - populated_at >= ring_->bytes() / 2) {
+        populated_at = turn_->written.load();
+        ring_->populate();
+      }
+      if (!flushed) {
+        not_before = Clock::now() + kRetryAfter;
+      } else if (is_due || writes_behind) {
+        continue;
+      }
+    }
+    std::unique_lock lock(background_mutex_);
+    const auto ready = [&] { return background_work_ || background_stopping_; };
+    auto until = deadline;
+    if (not_before > now) {
+      until = std::max(not_before, deadline.value_or(not_before));
+    }
+    if (until && !turn_->failed.load()) {
+      background_wanted_.wait_until(lock, *until, ready);
+    } else {
+      background_wanted_.wait(lock, ready);
+    }
+    if (background_stopping_) {
+      return;
+    }
+    background_work_ = false;
+  }
+}
+
+}  // namespace nori

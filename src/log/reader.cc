@@ -1,0 +1,311 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "format/record.h"
+#include "log/log_scan.h"
+#include "log/reader_impl.h"
+#include "log/seek.h"
+#include "log/tail_evidence.h"
+#include "segment/segment_name.h"
+
+namespace nori {
+namespace {
+
+constexpr std::chrono::microseconds kPollMin{50};
+constexpr std::chrono::microseconds kPollMax{2000};
+// How often evidence against a place is weighed against reading it once more.
+constexpr int kLooksMax = 3;
+
+std::uint64_t to_ms(TimePoint time) {
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(time.time_since_epoch()).count();
+  return ms < 0 ? 0 : static_cast<std::uint64_t>(ms);
+}
+
+}  // namespace
+
+Reader::Impl::Impl(Source source, ReadOptions options)
+    : source_(std::move(source)),
+      options_(options),
+      walker_(*source_.directory, source_.log_id),
+      fork_generation_(io::fork_generation()) {}
+
+Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const ReadFrom& from,
+                                                         ReadOptions options) {
+  std::unique_ptr<Impl> reader(new Impl(std::move(source), options));
+  LogSeeker seeker(*reader->source_.directory, reader->source_.log_id);
+  const auto start_at = [&](Sequence sequence) -> Result<WalkPoint> {
+    reader->skip_to_ = sequence;
+    if (const auto& end = reader->source_.end; end && end->chain.next_sequence == sequence) {
+      return *end;
+    }
+    return seeker.at_sequence(sequence);
+  };
+  Result<WalkPoint> point;
+  if (const auto* position = std::get_if<Position>(&from)) {
+    point = start_at(position->sequence);
+  } else if (const auto* sequence = std::get_if<Sequence>(&from)) {
+    point = start_at(*sequence);
+  } else if (const auto* time = std::get_if<TimePoint>(&from)) {
+    reader->skip_to_ms_ = to_ms(*time);
+    point = seeker.at_time(reader->skip_to_ms_);
+  } else if (const auto* place = std::get_if<FramePlace>(&from)) {
+    point = seeker.at_place(*place);
+  } else {
+    point = seeker.begin();
+  }
+  if (!point) {
+    return std::unexpected(std::move(point).error());
+  }
+  reader->walker_.seek(*point);
+  reader->position_ = {.segment_id = point->place.segment_id,
+                       .offset = point->place.offset,
+                       .sequence = std::max(reader->skip_to_, point->chain.next_sequence)};
+  return reader;
+}
+
+Result<void> Reader::Impl::check_usable() const {
+  if (io::fork_generation() != fork_generation_) {
+    return make_error(
+        ErrorCode::closed,
+        "{}: this process is a fork of the one that opened the log; open it again here",
+        source_.directory->path().string());
+  }
+  return {};
+}
+
+Result<std::optional<Entry>> Reader::Impl::next() {
+  if (ready_) {
+    return std::exchange(ready_, std::nullopt);
+  }
+  NORI_TRY(check_usable());
+  return step(Scrutiny::full);
+}
+
+Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  for (auto pause = kPollMin;; pause = std::min(2 * pause, kPollMax)) {
+    NORI_TRY(check_usable());
+    if (!ready_) {
+      ready_ = NORI_TRY(step(Scrutiny::glance));
+    }
+    if (ready_) {
+      return true;
+    }
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= std::chrono::steady_clock::duration::zero()) {
+      return false;
+    }
+    std::this_thread::sleep_for(std::min<std::chrono::steady_clock::duration>(pause, left));
+  }
+}
+
+Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
+  for (;;) {
+    while (!payload_left_.empty()) {
+      const auto record = decode_record(payload_left_);
+      if (!record || next_in_frame_ == frame_.header.end_sequence()) {
+        payload_left_ = {};
+        return damaged(fmt::format("record {} is malformed", next_in_frame_));
+      }
+      Entry entry;
+      entry.sequence = next_in_frame_++;
+      if (entry.sequence < skip_to_) {
+        continue;
+      }
+      entry.epoch = Epoch{frame_.header.epoch};
+      entry.position = {.segment_id = frame_.place.segment_id,
+                        .offset = frame_.place.offset,
+                        .sequence = entry.sequence};
+      entry.ends_batch = payload_left_.empty();
+      entry.end = {.segment_id = frame_.place.segment_id,
+                   .offset = entry.ends_batch ? frame_.end_offset() : frame_.place.offset,
+                   .sequence = entry.sequence + 1};
+      entry.time =
+          TimePoint{std::chrono::milliseconds{static_cast<std::int64_t>(frame_.header.time_ms)}};
+      entry.op = record->op;
+      entry.key = record->key;
+      entry.value = record->value;
+      entry.expires_at = record->expires_at;
+      position_ = entry.end;
+      return entry;
+    }
+    if (!NORI_TRY(take_frame(scrutiny))) {
+      return std::nullopt;
+    }
+  }
+}
+
+// Makes the next frame with records that may be seen the current one. False at the end.
+Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
+  for (;;) {
+    if (damage_ && !options_.skip_damaged) {
+      return std::unexpected(*damage_);
+    }
+    const auto before = walker_.point();
+    auto frame = NORI_TRY(walker_.next());
+    if (!frame) {
+      if (NORI_TRY(judge(scrutiny)) == Verdict::end) {
+        return false;
+      }
+      continue;
+    }
+    if (frame->header.kind != FrameKind::records || frame->header.end_sequence() <= skip_to_ ||
+        frame->header.time_ms < skip_to_ms_) {
+      source_.durable = std::max(source_.durable, frame->header.durable_mark);
+      continue;
+    }
+    if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
+      walker_.seek(before);  // and read it again next time
+      return false;
+    }
+    skip_to_ms_ = 0;
+    frame_ = *frame;
+    payload_left_ = frame->payload;
+    next_in_frame_ = frame->header.first_sequence;
+    return true;
+  }
+}
+
+Result<bool> Reader::Impl::is_visible(const FrameHeader& header) {
+  source_.durable = std::max(source_.durable, header.durable_mark);
+  if (header.end_sequence() <= source_.durable) {
+    return true;
+  }
+  return header.end_sequence() <= NORI_TRY(durable_sequence());
+}
+
+// Everything before it is durable: as the writer of this process says, or the ring's header.
+Result<Sequence> Reader::Impl::durable_sequence() {
+  if (source_.progress != nullptr) {
+    source_.durable =
+        std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
+  } else {
+    NORI_TRY(walker_.refresh_ring());
+    if (walker_.ring() != nullptr) {
+      if (const auto mark = NORI_TRY(walker_.ring()->mark()); mark) {
+        source_.durable = std::max(source_.durable, mark->durable_mark);
+      }
+    }
+  }
+  return source_.durable;
+}
+
+std::unexpected<Error> Reader::Impl::damaged(const std::string& why) {
+  const auto& place = walker_.place();
+  auto error = make_error(
+      ErrorCode::damaged,
+      "{} at offset {}: {}; records before {} are good, restore the file from a copy or read on "
+      "with skip_damaged",
+      (source_.directory->path() / segment_name(place.segment_id)).string(), place.offset, why,
+      walker_.chain().next_sequence);
+  error.error().position = Position{.segment_id = place.segment_id,
+                                    .offset = place.offset,
+                                    .sequence = walker_.chain().next_sequence};
+  damage_ = error.error();
+  return error;
+}
+
+// The walker found no frame: is that the end of what is there now, or is something missing?
+Result<Reader::Impl::Verdict> Reader::Impl::judge(Scrutiny scrutiny) {
+  const auto stopped_at = walker_.point();
+  const bool is_known = end_judged_ && *end_judged_ == stopped_at.place;
+  const bool says_more = NORI_TRY(durable_sequence()) > stopped_at.chain.next_sequence;
+  if (!says_more && !walker_.segment_is_missing() && (is_known || scrutiny == Scrutiny::glance)) {
+    return Verdict::end;
+  }
+  std::string why;
+  for (int look = 0; look < kLooksMax; ++look) {
+    const auto listing = NORI_TRY(list_log(*source_.directory));
+    const auto& ids = listing.segment_ids;
+    if (!ids.empty() && stopped_at.place.segment_id < ids.front() && walker_.segment_is_missing()) {
+      return make_error(ErrorCode::gone,
+                        "{}: segment {} was deleted before it was read; the first one left is {}",
+                        source_.directory->path().string(), stopped_at.place.segment_id,
+                        ids.front());
+    }
+    const std::vector<std::uint64_t> behind(
+        std::ranges::upper_bound(ids, stopped_at.place.segment_id), ids.end());
+    why.clear();
+    if (walker_.segment_is_missing()) {
+      if (!behind.empty()) {
+        why = fmt::format("the segment is missing, but {} is there", segment_name(behind.front()));
+      }
+    } else {
+      const auto durable = NORI_TRY(durable_sequence());
+      const auto findings =
+          NORI_TRY(examine_tail(*source_.directory, source_.log_id, walker_, durable, behind));
+      if (!findings.evidence.empty()) {
+        why = fmt::format("{}, but {}", walker_.stop_reason(), findings.evidence);
+      }
+    }
+    if (why.empty()) {
+      end_judged_ = stopped_at.place;
+      return Verdict::end;
+    }
+    // Beside a live writer the place may have been filled meanwhile: nothing is judged at first
+    // sight.
+    if (NORI_TRY(walker_.next())) {
+      walker_.seek(stopped_at);
+      return Verdict::look_again;
+    }
+  }
+  if (damage_ && damage_->position->segment_id == stopped_at.place.segment_id &&
+      damage_->position->offset == stopped_at.place.offset) {
+    // Answered before, and to be skipped.
+    const auto next = NORI_TRY(find_next_frame(*source_.directory, source_.log_id, stopped_at));
+    if (!next) {
+      return Verdict::end;
+    }
+    walker_.seek(*next);
+    return Verdict::look_again;
+  }
+  return damaged(why);
+}
+
+OwnedEntry Entry::copy() const {
+  return {.sequence = sequence,
+          .epoch = epoch,
+          .position = position,
+          .end = end,
+          .time = time,
+          .op = op,
+          .key = std::string(key),
+          .value = std::string(value),
+          .expires_at = expires_at,
+          .ends_batch = ends_batch};
+}
+
+Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Reader::Reader(Reader&&) noexcept = default;
+Reader& Reader::operator=(Reader&&) noexcept = default;
+Reader::~Reader() = default;
+
+Result<std::optional<Entry>> Reader::next() { return impl_->next(); }
+Result<bool> Reader::follow(std::chrono::milliseconds timeout) { return impl_->follow(timeout); }
+Position Reader::position() const noexcept { return impl_->position(); }
+
+Reader::Iterator& Reader::Iterator::operator++() {
+  if (reader_ == nullptr) {
+    return *this;
+  }
+  if (!current_) {
+    reader_ = nullptr;  // an error was the last step
+    return *this;
+  }
+  auto step = reader_->next();
+  if (!step) {
+    current_ = std::unexpected(std::move(step).error());
+  } else if (*step) {
+    current_ = **step;
+  } else {
+    reader_ = nullptr;
+  }
+  return *this;
+}
+
+}  // namespace nori

@@ -1,0 +1,71 @@
+// What is behind nori::Reader.
+
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "io/file_system.h"
+#include "log/flush_turn.h"
+#include "log/frame_walker.h"
+#include "nori/error.h"
+#include "nori/wal.h"
+
+namespace nori {
+
+class Reader::Impl {
+ public:
+  /// What a reader is given by the log it is made from, and keeps beyond it.
+  struct Source {
+    std::shared_ptr<io::Directory> directory;
+    LogId log_id;
+    /// How far the writer of this process is, if there is one.
+    std::shared_ptr<const FlushTurn> progress;
+    /// Everything before it is durable.
+    Sequence durable = 0;
+    /// Where the log ends now, if that is known.
+    std::optional<WalkPoint> end;
+  };
+
+  /// Errors as Wal::read_from().
+  [[nodiscard]] static Result<std::unique_ptr<Impl>> open(Source source, const ReadFrom& from,
+                                                          ReadOptions options);
+
+  [[nodiscard]] Result<std::optional<Entry>> next();
+  [[nodiscard]] Result<bool> follow(std::chrono::milliseconds timeout);
+  [[nodiscard]] Position position() const noexcept { return position_; }
+
+ private:
+  // How closely a place without a frame is looked at.
+  enum class Scrutiny : std::uint8_t { glance, full };
+
+  Impl(Source source, ReadOptions options);
+
+  [[nodiscard]] Result<void> check_usable() const;
+  [[nodiscard]] Result<std::optional<Entry>> step(Scrutiny scrutiny);
+  [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
+  [[nodiscard]] Result<bool> is_visible(const FrameHeader& header);
+  [[nodiscard]] Result<Sequence> durable_sequence();
+  enum class Verdict : std::uint8_t { end, look_again };
+  [[nodiscard]] Result<Verdict> judge(Scrutiny scrutiny);
+  [[nodiscard]] std::unexpected<Error> damaged(const std::string& why);
+
+  Source source_;
+  ReadOptions options_;
+  FrameWalker walker_;
+  std::uint64_t fork_generation_;
+
+  // The frame that records are taken from.
+  WalkedFrame frame_;
+  ByteView payload_left_;
+  Sequence next_in_frame_ = 0;
+
+  Sequence skip_to_ = 0;                       ///< Records before it are passed over,
+  std::uint64_t skip_to_ms_ = 0;               ///< and frames of an earlier time.
+  std::optional<Entry> ready_;                 ///< Found by follow(), for next().
+  std::optional<FramePlaceInLog> end_judged_;  ///< Where a full look has found the log's end.
+  std::optional<Error> damage_;                ///< Answered by every further step.
+  Position position_;
+};
+
+}  // namespace nori

@@ -1,0 +1,265 @@
+#include "log/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/crc32c.h"
+#include "base/try.h"
+#include "log/frame_walker.h"
+#include "log/padding_frame.h"
+#include "segment/block_writer.h"
+#include "segment/segment_name.h"
+#include "segment/segment_reader.h"
+
+namespace nori {
+namespace {
+
+// What quarantine/ may hold before recovery stops adding to it.
+constexpr std::uint64_t kQuarantineBytesMax = 256 * kMiB;
+
+class Recovery {
+ public:
+  Recovery(io::Directory& directory, LogScan& scan, const WriteMode& mode)
+      : directory_(directory), scan_(scan), mode_(mode) {}
+
+  Result<void> run() {
+    NORI_TRY(quarantine_tail());
+    NORI_TRY(write_again());
+    return cut();
+  }
+
+ private:
+  void note(std::string_view what, const Error& error) {
+    scan_.info.quarantine_note = fmt::format("{} was not kept: {}", what, error.message);
+  }
+
+  Result<io::Directory*> quarantine() {
+    if (quarantine_ == nullptr) {
+      quarantine_ = NORI_TRY(directory_.subdirectory(kQuarantineName));
+      NORI_TRY(directory_.sync());
+      for (const auto& name : NORI_TRY(quarantine_->list())) {
+        const auto file =
+            NORI_TRY(quarantine_->open(name, io::Access::read, io::Creation::existing));
+        quarantine_bytes_ += NORI_TRY(file->size());
+      }
+    }
+    return quarantine_.get();
+  }
+
+  std::string unused_name(std::string_view stem, const std::vector<std::string>& names) {
+    for (int i = 0;; ++i) {
+      auto name = fmt::format("{}.{}", stem, i);
+      if (std::ranges::find(names, name) == names.end()) {
+        return name;
+      }
+    }
+  }
+
+  // (b) What will be cut from the end's segment. A quarantine that cannot be written is noted, and
+  // no reason to stay closed.
+  Result<void> quarantine_tail() {
+    if (scan_.bytes_behind_end == 0 || !scan_.end_segment.has_file) {
+      return {};
+    }
+    const auto stem = fmt::format("{}.{}", segment_name(scan_.end.segment_id), scan_.end.offset);
+    if (const auto kept = copy_tail(stem); !kept) {
+      note(stem, kept.error());
+    }
+    return {};
+  }
+
+  Result<void> copy_tail(std::string_view stem) {
+    auto* into = NORI_TRY(quarantine());
+    if (quarantine_bytes_ + scan_.bytes_behind_end > kQuarantineBytesMax) {
+      return std::unexpected(
+          Error{.code = ErrorCode::no_space,
+                .message = fmt::format("{} is full; empty it", into->path().string())});
+    }
+    const auto name = unused_name(stem, NORI_TRY(into->list()));
+    const auto from = NORI_TRY(SegmentReader::open(directory_, scan_.end.segment_id));
+    const auto to = NORI_TRY(into->open(name, io::Access::write_buffered, io::Creation::replace));
+    for (std::uint64_t done = 0; done < scan_.bytes_behind_end;) {
+      const auto bytes = NORI_TRY(from->view(
+          scan_.end.offset + done, std::min(scan_.bytes_behind_end - done, std::uint64_t{kMiB})));
+      if (bytes.empty()) {
+        break;
+      }
+      NORI_TRY(to->write_at(done, bytes, {}, false));
+      done += bytes.size();
+    }
+    NORI_TRY(to->sync());
+    NORI_TRY(into->sync());
+    scan_.info.quarantined.push_back(name);
+    quarantine_bytes_ += scan_.bytes_behind_end;
+    return {};
+  }
+
+  // (c) What is kept but not provably durable, with the same bytes; then the last block is filled.
+  Result<void> write_again() {
+    FrameWalker walker(directory_, scan_.log_id);
+    NORI_TRY(walker.refresh_ring());
+    walker.seek(*scan_.rewrite_from);
+    for (std::size_t i = 0; i < scan_.segments_to_rewrite.size(); ++i) {
+      auto& start = scan_.segments_to_rewrite[i];
+      NORI_TRY(ensure_file(start, walker.place()));
+      NORI_TRY(write_segment_again(start, walker));
+      if (i != 0) {
+        NORI_TRY(end_in_footer(scan_.segments_to_rewrite[i - 1]));
+      }
+    }
+    return {};
+  }
+
+  SegmentHeader header_of(const SegmentStart& start) const {
+    SegmentHeader header;
+    header.log_id = scan_.log_id;
+    header.first_segment = header.last_segment = start.segment_id;
+    header.first_sequence = start.first_sequence;
+    header.epoch = start.epoch;
+    header.durable_mark = start.first_sequence;
+    header.created_ms = start.created_ms;
+    header.first_offset = start.first_offset;
+    header.ring_base = start.ring_base;
+    return header;
+  }
+
+  Result<void> ensure_file(SegmentStart& start, const FramePlaceInLog& place) {
+    if (start.has_file) {
+      return {};
+    }
+    // A file of that name with another header is what will be cut, or what the ring heals.
+    if (std::ranges::binary_search(scan_.listing.segment_ids, start.segment_id)) {
+      NORI_TRY(move_away(start.segment_id));
+    }
+    if (start.first_offset % mode_.block_bytes != 0) {
+      start.first_offset = place.offset;
+    }
+    NORI_TRY(create_segment(directory_, header_of(start), mode_));
+    start.has_file = true;
+    if (start.segment_id == scan_.end_segment.segment_id) {
+      scan_.end_segment = start;
+    }
+    return {};
+  }
+
+  Result<void> write_segment_again(const SegmentStart& start, FrameWalker& walker) {
+    const auto id = start.segment_id;
+    const auto from = walker.place().offset;
+    const bool is_end = id == scan_.end.segment_id;
+    if (is_end && from == scan_.end.offset && from % mode_.block_bytes == 0) {
+      return sync_file(id);
+    }
+    const auto file =
+        NORI_TRY(directory_.open(segment_name(id), mode_.access, io::Creation::existing));
+    BlockWriter writer(*file, round_down(from, mode_.block_bytes), mode_.block_bytes);
+    {
+      const auto before = NORI_TRY(SegmentReader::open(directory_, id));
+      const auto bytes = NORI_TRY(before->view(writer.offset(), from - writer.offset()));
+      NORI_TRY(writer.write(bytes));
+    }
+    const auto seed = segment_seed(scan_.log_id, 0, id);
+    while (walker.place().segment_id == id &&
+           !(is_end && walker.place().offset == scan_.end.offset)) {
+      const auto frame = NORI_TRY(walker.next());
+      if (!frame) {
+        return std::unexpected(Error{
+            .code = ErrorCode::io,
+            .message = fmt::format("{} at offset {}: a frame that was read before is gone ({}); "
+                                   "open the log again",
+                                   (directory_.path() / segment_name(id)).string(),
+                                   walker.place().offset, walker.stop_reason())});
+      }
+      std::array<std::byte, kFrameHeaderBytes> header;
+      encode_frame_header(frame->header, place_seed(seed, frame->place.offset), header.data());
+      NORI_TRY(writer.write(header));
+      NORI_TRY(writer.write(frame->payload));
+    }
+    if (is_end) {
+      NORI_TRY(fill_last_block(writer, seed));
+    }
+    NORI_TRY(writer.finish());
+    return file->sync();
+  }
+
+  Result<void> sync_file(std::uint64_t id) {
+    const auto file =
+        NORI_TRY(directory_.open(segment_name(id), mode_.access, io::Creation::existing));
+    return file->sync();
+  }
+
+  Result<void> fill_last_block(BlockWriter& writer, std::uint32_t seed) {
+    const auto payload_bytes = padding_payload_bytes(writer.offset(), mode_.block_bytes);
+    if (!payload_bytes) {
+      return {};
+    }
+    const auto header = padding_header(scan_.chain, *payload_bytes, scan_.durable_mark);
+    std::array<std::byte, kFrameHeaderBytes> bytes;
+    encode_frame_header(header, place_seed(seed, writer.offset()), bytes.data());
+    scan_.end_summary.add(header, writer.offset());
+    NORI_TRY(writer.write(bytes));
+    NORI_TRY(writer.write_zeros(*payload_bytes));
+    scan_.end.offset = writer.offset();
+    return {};
+  }
+
+  Result<void> end_in_footer(const SegmentStart& start) {
+    auto summary = start.summary;
+    summary.durable_mark = summary.end_sequence;
+    const auto file = NORI_TRY(
+        directory_.open(segment_name(start.segment_id), mode_.access, io::Creation::existing));
+    return write_footer(*file, summary, segment_seed(scan_.log_id, 0, start.segment_id), mode_);
+  }
+
+  // Into quarantine/ if it can be, else removed.
+  Result<void> move_away(std::uint64_t segment_id) {
+    const auto name = segment_name(segment_id);
+    const auto moved = move_into_quarantine(name);
+    if (!moved) {
+      note(name, moved.error());
+      NORI_TRY(directory_.remove(name));
+    }
+    return directory_.sync();
+  }
+
+  Result<void> move_into_quarantine(const std::string& name) {
+    auto* into = NORI_TRY(quarantine());
+    const auto new_name = unused_name(name, NORI_TRY(into->list()));
+    NORI_TRY(directory_.move_to(name, *into, new_name));
+    NORI_TRY(into->sync());
+    scan_.info.quarantined.push_back(new_name);
+    return {};
+  }
+
+  // (d)
+  Result<void> cut() {
+    const auto file = NORI_TRY(
+        directory_.open(segment_name(scan_.end.segment_id), mode_.access, io::Creation::existing));
+    NORI_TRY(file->truncate(scan_.end.offset));
+    NORI_TRY(file->sync());
+    for (const auto id : scan_.segments_behind_end) {
+      NORI_TRY(move_away(id));
+    }
+    for (const auto& name : scan_.listing.void_files) {
+      // create_segment() has used one of these names up.
+      static_cast<void>(directory_.remove(name));
+    }
+    return directory_.sync();
+  }
+
+  io::Directory& directory_;
+  LogScan& scan_;
+  WriteMode mode_;
+  std::unique_ptr<io::Directory> quarantine_;
+  std::uint64_t quarantine_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<void> recover_log(io::Directory& directory, LogScan& scan, const WriteMode& mode) {
+  return Recovery(directory, scan, mode).run();
+}
+
+}  // namespace nori

@@ -1,0 +1,188 @@
+#include "log/tail_evidence.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/try.h"
+#include "segment/segment_name.h"
+#include "segment/segment_reader.h"
+
+namespace nori {
+namespace {
+
+constexpr std::uint64_t kChunkBytes = 128 * 1024;
+
+// What a valid header proves about the chain's next frame, in words; empty if nothing.
+//
+//   row  found                                       proves
+//   E1   a mark beyond the chain's next sequence     its record had been durable
+//   E2   an epoch later than the chain's             all before that epoch's opening had been
+//   durable E3   later frames, footers, segments, same epoch nothing: unsynced blocks land in any
+//   order
+std::string evidence_in(const FrameChain& chain, Sequence mark, std::uint64_t epoch,
+                        std::string_view where) {
+  if (mark > chain.next_sequence) {
+    return fmt::format("{} says that everything before record {} was durable", where, mark);
+  }
+  if (epoch >> 40 > chain.epoch >> 40) {
+    return fmt::format("{} belongs to a later opening (epoch {}, not {})", where, epoch >> 40,
+                       chain.epoch >> 40);
+  }
+  return {};
+}
+
+// Whether a frame header can begin here: its kind stands in this byte. Passes 6 of 16 values, never
+// a zero.
+bool kind_byte_fits(std::byte byte) noexcept {
+  const auto kind = std::to_integer<unsigned>(byte) >> 4;
+  return kind >= 1 && kind <= 6;
+}
+
+// Headers at every offset from `from` on.
+Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id,
+                                     std::uint64_t from, const FrameChain& chain) {
+  TailFindings findings;
+  const auto seed = segment_seed(log_id, 0, segment.segment_id());
+  const auto file_bytes = NORI_TRY(segment.size());
+  std::uint64_t not_blank_end = from;
+  std::uint64_t ghost_end = from;
+  for (auto chunk = from; chunk < file_bytes; chunk += kChunkBytes) {
+    const auto bytes = NORI_TRY(segment.view(chunk, kChunkBytes + kFrameHeaderBytes - 1));
+    const auto chunk_bytes = std::min<std::uint64_t>(bytes.size(), kChunkBytes);
+    for (std::uint64_t i = 0; i < chunk_bytes; ++i) {
+      const auto offset = chunk + i;
+      if (bytes[i] != std::byte{0} && offset >= ghost_end) {
+        not_blank_end = offset + 1;
+      }
+      if (i + kFrameHeaderBytes > bytes.size() || !kind_byte_fits(bytes[i + 15])) {
+        continue;
+      }
+      const auto header = decode_frame_header(bytes.subspan(i), place_seed(seed, offset));
+      if (!header) {
+        continue;
+      }
+      findings.evidence =
+          evidence_in(chain, header->durable_mark, header->epoch,
+                      fmt::format("the frame at {}:{}", segment.segment_id(), offset));
+      if (!findings.evidence.empty()) {
+        findings.bytes_not_blank = file_bytes - from;
+        return findings;
+      }
+      if (header->epoch != chain.epoch) {
+        ghost_end = std::max(ghost_end, offset + header->frame_bytes());
+        not_blank_end = std::min(not_blank_end, offset);
+      }
+    }
+  }
+  findings.bytes_not_blank = not_blank_end - from;
+  return findings;
+}
+
+Result<std::string> evidence_in_ring(RingView& ring, const LogId& log_id,
+                                     const FramePlaceInLog& end, const FrameChain& chain,
+                                     const std::vector<SegmentHeader>& headers_behind) {
+  if (const auto mark = NORI_TRY(ring.mark()); mark) {
+    auto evidence = evidence_in(chain, mark->durable_mark, 0, "the ring's header");
+    if (!evidence.empty()) {
+      return evidence;
+    }
+  }
+  // What the ring holds can be of the end's segment, or of one behind it.
+  struct Candidate {
+    std::uint32_t seed;
+    std::uint64_t ring_base;
+  };
+  std::vector<Candidate> candidates{
+      {.seed = segment_seed(log_id, 0, end.segment_id), .ring_base = end.ring_base}};
+  for (const auto& header : headers_behind) {
+    candidates.push_back({.seed = header.seed(), .ring_base = header.ring_base});
+  }
+  const auto ring_bytes = ring.ring_bytes();
+  for (std::uint64_t chunk = 0; chunk < ring_bytes; chunk += kChunkBytes) {
+    const auto bytes = NORI_TRY(ring.view(
+        end.ring_address() + chunk, std::min(kChunkBytes + kFrameHeaderBytes - 1, ring_bytes)));
+    for (std::uint64_t i = 0; i < kChunkBytes && i + kFrameHeaderBytes <= bytes.size(); ++i) {
+      if (!kind_byte_fits(bytes[i + 15])) {
+        continue;
+      }
+      const auto address = end.ring_address() + chunk + i;
+      for (const auto& [seed, ring_base] : candidates) {
+        const auto header =
+            decode_frame_header(bytes.subspan(i), place_seed(seed, address - ring_base));
+        if (!header) {
+          continue;
+        }
+        auto evidence =
+            evidence_in(chain, header->durable_mark, header->epoch,
+                        fmt::format("the ring's frame of record {}", header->first_sequence));
+        if (!evidence.empty()) {
+          return evidence;
+        }
+      }
+    }
+  }
+  return std::string{};
+}
+
+}  // namespace
+
+Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
+                                  FrameWalker& walker, Sequence mark,
+                                  const std::vector<std::uint64_t>& segments_behind) {
+  const auto& chain = walker.chain();
+  TailFindings findings;
+  if (mark > chain.next_sequence) {
+    findings.evidence =
+        fmt::format("a frame before it says that everything before record {} was durable", mark);
+  }
+  if (auto* segment = walker.segment(); segment != nullptr) {
+    segment->drop_window();
+    const auto in_segment =
+        NORI_TRY(examine_segment(*segment, log_id, walker.place().offset, chain));
+    findings.bytes_not_blank = in_segment.bytes_not_blank;
+    if (findings.evidence.empty()) {
+      findings.evidence = in_segment.evidence;
+    }
+    if (findings.evidence.empty() && segment->header().has_value()) {
+      findings.evidence =
+          evidence_in(chain, segment->header()->durable_mark, segment->header()->epoch,
+                      fmt::format("the header in {}", segment_name(segment->segment_id())));
+    }
+  }
+  std::vector<SegmentHeader> headers_behind;
+  for (const auto id : segments_behind) {
+    if (!findings.evidence.empty()) {
+      return findings;
+    }
+    auto segment = SegmentReader::open(directory, id);
+    if (!segment) {
+      if (segment.error().system_errno == ENOENT) {
+        continue;
+      }
+      return std::unexpected(std::move(segment).error());
+    }
+    if (const auto& header = (*segment)->header(); header && header->log_id == log_id) {
+      findings.evidence = evidence_in(chain, header->durable_mark, header->epoch,
+                                      fmt::format("the header in {}", segment_name(id)));
+      if (findings.evidence.empty() && (*segment)->header_fits()) {
+        headers_behind.push_back(*header);
+        if (const auto footer = NORI_TRY((*segment)->footer()); footer) {
+          findings.evidence = evidence_in(chain, footer->durable_mark, footer->epoch,
+                                          fmt::format("the footer of {}", segment_name(id)));
+        }
+      }
+    }
+    if (findings.evidence.empty()) {
+      findings.evidence = NORI_TRY(examine_segment(**segment, log_id, 0, chain)).evidence;
+    }
+  }
+  if (findings.evidence.empty() && walker.ring() != nullptr) {
+    findings.evidence =
+        NORI_TRY(evidence_in_ring(*walker.ring(), log_id, walker.place(), chain, headers_behind));
+  }
+  return findings;
+}
+
+}  // namespace nori

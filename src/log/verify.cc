@@ -1,0 +1,310 @@
+#include "nori/verify.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "format/record.h"
+#include "io/file_system.h"
+#include "log/frame_walker.h"
+#include "log/log_scan.h"
+#include "log/seek.h"
+#include "log/tail_evidence.h"
+#include "segment/segment_name.h"
+#include "segment/segment_reader.h"
+#include "segment/summary_builder.h"
+
+namespace nori {
+namespace {
+
+constexpr int kAttemptsMax = 20;
+// Beside a live writer nothing is judged at first sight.
+constexpr int kLooksMax = 3;
+
+class Verifier {
+ public:
+  explicit Verifier(io::Directory& directory) : directory_(directory) {}
+
+  Result<VerifyReport> run() {
+    listing_ = NORI_TRY(list_log(directory_));
+    report_.foreign_files = listing_.foreign_files;
+    for (const auto& name : listing_.foreign_segments) {
+      report_.foreign_files.push_back(name);
+      add_damage(0, 0, 0, fmt::format("{} ends in .wal but is no segment of a log", name));
+    }
+    NORI_TRY(identify());
+    if (report_.segments.empty()) {
+      return std::move(report_);  // no header to go by
+    }
+    FrameWalker walker(directory_, log_id_);
+    NORI_TRY(walker.refresh_ring());
+    walker.seek(start_);
+    NORI_TRY(walk(walker));
+    for (auto& segment : report_.segments) {
+      report_.records += segment.records;
+      report_.bytes += segment.bytes;
+    }
+    report_.first_sequence = report_.segments.front().first_sequence;
+    report_.next_sequence = walker.chain().next_sequence;
+    report_.durable_mark = std::min(report_.durable_mark, report_.next_sequence);
+    return std::move(report_);
+  }
+
+ private:
+  void add_damage(std::uint64_t segment_id, std::uint64_t offset, std::uint64_t bytes,
+                  std::string reason) {
+    report_.damages.push_back(
+        {.segment_id = segment_id, .offset = offset, .bytes = bytes, .reason = std::move(reason)});
+  }
+
+  // A row for every file, the log's id, and where to begin.
+  Result<void> identify() {
+    if (listing_.segment_ids.empty() && listing_.foreign_segments.empty()) {
+      return make_error(ErrorCode::not_a_log, "{}: there is no log here",
+                        directory_.path().string());
+    }
+    std::optional<SegmentHeader> first;
+    std::vector<SegmentReport> rows;
+    for (const auto id : listing_.segment_ids) {
+      const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+      SegmentReport row;
+      row.segment_id = id;
+      row.file = segment_name(id);
+      row.bytes = NORI_TRY(segment->size());
+      if (!rows.empty() && id != rows.back().segment_id + 1) {
+        add_damage(rows.back().segment_id + 1, 0, 0,
+                   fmt::format("the segment is missing, but {} is there", row.file));
+      }
+      const auto& header = segment->header();
+      if (!header && header.error().fault == HeaderFault::unsupported_version) {
+        return make_error(ErrorCode::unsupported_version,
+                          "{}: format version {} is newer than this library's {}; use a newer one",
+                          (directory_.path() / row.file).string(), header.error().version,
+                          kFormatVersion);
+      }
+      if (segment->header_fits() && (!first || first->log_id == header->log_id)) {
+        row.first_sequence = row.end_sequence = header->first_sequence;
+        if (!first) {
+          first = *header;
+        }
+        if (const auto footer = NORI_TRY(segment->footer()); footer) {
+          row.sealed = true;
+          report_.durable_mark = std::max(report_.durable_mark, footer->durable_mark);
+        }
+        report_.durable_mark = std::max(report_.durable_mark, header->durable_mark);
+      } else if (rows.empty() && listing_.segment_ids.size() == 1 && id == 0 && !header &&
+                 NORI_TRY(is_blank(*segment))) {
+        return {};  // a creation that was cut short
+      } else if (!first) {
+        add_damage(id, 0, kSegmentHeaderBytes,
+                   header ? "the header of another log or segment" : "bad segment header");
+      }
+      rows.push_back(std::move(row));
+    }
+    if (!first) {
+      return {};
+    }
+    log_id_ = first->log_id;
+    start_ = {.place = {.segment_id = first->first_segment,
+                        .offset = first->first_offset,
+                        .ring_base = first->ring_base},
+              .chain = {.next_sequence = first->first_sequence,
+                        .epoch = first->epoch,
+                        .time_ms = first->created_ms}};
+    report_.segments = std::move(rows);
+    return {};
+  }
+
+  static Result<bool> is_blank(SegmentReader& segment) {
+    const auto bytes_total = NORI_TRY(segment.size());
+    for (std::uint64_t offset = kSegmentHeaderBytes; offset < bytes_total;) {
+      const auto bytes = NORI_TRY(segment.view(offset, kMiB));
+      if (bytes.empty()) {
+        break;
+      }
+      if (!std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; })) {
+        return false;
+      }
+      offset += bytes.size();
+    }
+    return true;
+  }
+
+  SegmentReport& row_of(std::uint64_t segment_id, Sequence first_sequence) {
+    auto row =
+        std::ranges::lower_bound(report_.segments, segment_id, {}, &SegmentReport::segment_id);
+    if (row == report_.segments.end() || row->segment_id != segment_id) {
+      // Only the ring has it so far, or it was made since the listing.
+      SegmentReport added;
+      added.segment_id = segment_id;
+      added.file = segment_name(segment_id);
+      added.first_sequence = added.end_sequence = first_sequence;
+      row = report_.segments.insert(row, std::move(added));
+    }
+    return *row;
+  }
+
+  Result<void> walk(FrameWalker& walker) {
+    for (;;) {
+      const auto before = walker.point();
+      const auto frame = NORI_TRY(walker.next());
+      if (frame) {
+        take(before, *frame);
+        continue;
+      }
+      if (NORI_TRY(stop(walker))) {
+        return {};
+      }
+    }
+  }
+
+  void take(const WalkPoint& before, const WalkedFrame& frame) {
+    if (summary_segment_id_ != frame.place.segment_id) {
+      summary_segment_id_ = frame.place.segment_id;
+      summary_ = SummaryBuilder(before.chain.next_sequence);
+      summary_is_whole_ = true;
+    }
+    summary_.add(frame.header, frame.place.offset);
+    auto& row = row_of(frame.place.segment_id, before.chain.next_sequence);
+    row.records += frame.header.record_count;
+    row.frames += 1;
+    row.end_sequence = frame.header.end_sequence();
+    if (frame.header.kind != FrameKind::records) {
+      row.bytes_padding += frame.header.frame_bytes();
+    }
+    if (frame.from_ring) {
+      report_.records_in_ring += frame.header.record_count;
+    }
+    report_.durable_mark = std::max(report_.durable_mark, frame.header.durable_mark);
+    if (frame.header.kind == FrameKind::records && !is_well_formed(frame)) {
+      add_damage(frame.place.segment_id, frame.place.offset, frame.header.frame_bytes(),
+                 "the frame's records are malformed");
+    }
+    if (frame.header.kind == FrameKind::rotation) {
+      check_footer(frame.place.segment_id);
+    }
+  }
+
+  static bool is_well_formed(const WalkedFrame& frame) {
+    auto left = frame.payload;
+    std::uint64_t records = 0;
+    while (!left.empty()) {
+      if (!decode_record(left)) {
+        return false;
+      }
+      ++records;
+    }
+    return records == frame.header.record_count;
+  }
+
+  // A footer may be missing, after a crash; one that is there tells the truth.
+  void check_footer(std::uint64_t segment_id) {
+    const auto segment = SegmentReader::open(directory_, segment_id);
+    if (!segment || !(*segment)->header_fits() || !summary_is_whole_) {
+      return;
+    }
+    const auto footer = (*segment)->footer();
+    if (!footer || !*footer) {
+      return;
+    }
+    const auto& told = **footer;
+    const auto& counted = summary_.summary();
+    if (told.frames != counted.frames || told.records != counted.records ||
+        told.first_sequence != counted.first_sequence ||
+        told.end_sequence != counted.end_sequence || told.end_offset != counted.end_offset ||
+        told.epoch != counted.epoch) {
+      add_damage(segment_id, told.end_offset, (*segment)->size().value_or(0) - told.end_offset,
+                 fmt::format("the footer tells of {} records in {} frames, but there are {} in {}",
+                             told.records, told.frames, counted.records, counted.frames));
+    }
+  }
+
+  // No frame: the end (true), or damage, and the walker goes on behind it.
+  Result<bool> stop(FrameWalker& walker) {
+    const auto bad = walker.point();
+    std::string why;
+    std::uint64_t bytes_not_blank = 0;
+    for (int look = 0; look < kLooksMax; ++look) {
+      const auto ids = NORI_TRY(list_log(directory_)).segment_ids;
+      const std::vector<std::uint64_t> behind(std::ranges::upper_bound(ids, bad.place.segment_id),
+                                              ids.end());
+      NORI_TRY(walker.refresh_ring());
+      auto mark = report_.durable_mark;
+      if (walker.ring() != nullptr) {
+        if (const auto in_ring = NORI_TRY(walker.ring()->mark()); in_ring) {
+          mark = std::max(mark, in_ring->durable_mark);
+        }
+      }
+      report_.durable_mark = mark;
+      const auto findings = NORI_TRY(examine_tail(directory_, log_id_, walker, mark, behind));
+      bytes_not_blank = findings.bytes_not_blank;
+      why = findings.evidence;
+      if (why.empty() && walker.segment_is_missing() && !behind.empty()) {
+        why = fmt::format("{} is there", segment_name(behind.front()));
+      }
+      if (why.empty()) {
+        report_.bytes_torn = bytes_not_blank;
+        for (const auto id : behind) {
+          report_.bytes_torn += row_of(id, bad.chain.next_sequence).bytes;
+        }
+        return true;
+      }
+      if (NORI_TRY(walker.next())) {
+        walker.seek(bad);
+        return false;
+      }
+    }
+    summary_is_whole_ = false;
+    const auto next = NORI_TRY(find_next_frame(directory_, log_id_, bad));
+    auto bytes = bytes_not_blank;
+    if (next && next->place.segment_id == bad.place.segment_id) {
+      bytes = next->place.offset - bad.place.offset;
+    } else if (next && walker.segment() != nullptr) {
+      const auto file_bytes = NORI_TRY(walker.segment()->size());
+      bytes = file_bytes - std::min(bad.place.offset, file_bytes);
+    }
+    if (!walker.segment_is_missing() ||
+        std::ranges::none_of(report_.damages, [&](const Damage& damage) {
+          return damage.segment_id == bad.place.segment_id;
+        })) {
+      add_damage(bad.place.segment_id, bad.place.offset, bytes,
+                 fmt::format("{}, but {}", walker.stop_reason(), why));
+    }
+    if (!next) {
+      return true;
+    }
+    walker.seek(*next);
+    return false;
+  }
+
+  io::Directory& directory_;
+  LogListing listing_;
+  LogId log_id_;
+  WalkPoint start_;
+  VerifyReport report_;
+  std::optional<std::uint64_t> summary_segment_id_;
+  SummaryBuilder summary_;
+  bool summary_is_whole_ = false;
+};
+
+}  // namespace
+
+Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system) {
+  auto& files = file_system != nullptr ? *file_system : io::posix_file_system();
+  const auto directory = NORI_TRY(files.open_directory(path, false));
+  for (int attempt = 0;; ++attempt) {
+    auto report = Verifier(*directory).run();
+    // Beside a live writer a segment may go between its listing and its reading.
+    if (report || report.error().system_errno != ENOENT || attempt == kAttemptsMax) {
+      return report;
+    }
+  }
+}
+
+}  // namespace nori

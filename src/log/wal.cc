@@ -1,0 +1,541 @@
+#include "nori/wal.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <mutex>
+#include <utility>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "io/file_system.h"
+#include "log/io_choice.h"
+#include "log/log_scan.h"
+#include "log/log_writer.h"
+#include "log/reader_impl.h"
+#include "log/recovery.h"
+#include "log/ring_view.h"
+#include "segment/segment_files.h"
+#include "segment/segment_name.h"
+#include "segment/segment_reader.h"
+
+namespace nori {
+namespace {
+
+constexpr std::uint64_t kSegmentBytesMin = 64 * kKiB;
+constexpr std::uint64_t kSegmentBytesMax = 4 * kGiB;
+constexpr std::uint64_t kRingBytesMin = 64 * kKiB;
+constexpr std::uint64_t kRingBytesMax = kGiB;
+constexpr std::chrono::minutes kWindowMax{1};
+
+Result<void> check(const WalOptions& options) {
+  const auto refuse = [&](std::string_view what) {
+    return make_error(ErrorCode::invalid_argument, "{}: {}", options.directory.string(), what);
+  };
+  if (options.directory.empty()) {
+    return refuse("no directory was named");
+  }
+  if (options.segment_bytes < kSegmentBytesMin || options.segment_bytes > kSegmentBytesMax) {
+    return refuse("segment_bytes has to be from 64 KiB to 4 GiB");
+  }
+  if (options.ring_bytes != WalOptions::kNoRing &&
+      (options.ring_bytes < kRingBytesMin || options.ring_bytes > kRingBytesMax)) {
+    return refuse("ring_bytes has to be from 64 KiB to 1 GiB, or kNoRing");
+  }
+  if (options.fsync.window() < std::chrono::milliseconds::zero() ||
+      options.fsync.window() > kWindowMax) {
+    return refuse("the batch window has to be from 0 ms to one minute");
+  }
+  return {};
+}
+
+// A new log in an empty directory: its first segment, durable on return.
+Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
+                        const WriteMode& mode, LogScan& scan) {
+  SegmentHeader header;
+  for (std::size_t i = 0; i < header.log_id.bytes.size(); i += 8) {
+    store_le(&header.log_id.bytes[i], file_system.random_bits());
+  }
+  header.created_ms = file_system.now_ms();
+  header.first_offset = mode.block_bytes;
+  NORI_TRY(create_segment(directory, header, mode));
+  scan = LogScan{};
+  scan.log_id = header.log_id;
+  scan.end = {.segment_id = 0, .offset = header.first_offset, .ring_base = 0};
+  scan.end_segment.first_offset = header.first_offset;
+  scan.end_segment.has_file = true;
+  scan.end_summary = SummaryBuilder(0);
+  scan.info.created = true;
+  return {};
+}
+
+}  // namespace
+
+class Wal::Impl {
+ public:
+  static Result<std::unique_ptr<Impl>> open(WalOptions options);
+  ~Impl();
+
+  Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
+  Result<void> sync();
+  Result<void> commit(Sequence target);
+  Result<void> rotate();
+  Result<std::uint64_t> delete_segments_before(const Position& position);
+  Result<Reader> read_from(const ReadFrom& from, ReadOptions options);
+  Result<Position> position_at(TimePoint time);
+  WalStats stats();
+  Result<void> close();
+
+  [[nodiscard]] Result<void> check_usable() const {
+    if (closed_.load(std::memory_order_relaxed) || io::fork_generation() != fork_generation_)
+        [[unlikely]] {
+      return unusable();
+    }
+    return {};
+  }
+  [[nodiscard]] Position current_position() const;
+  [[nodiscard]] Position durable_position() const;
+  [[nodiscard]] const RecoveryInfo& recovery() const { return scan_.info; }
+  [[nodiscard]] bool is_of_parent() const { return io::fork_generation() != fork_generation_; }
+  // After a fork: what this holds belongs to threads and locks that this process does not have.
+  void abandon();
+
+ private:
+  explicit Impl(WalOptions options)
+      : options_(std::move(options)),
+        file_system_(options_.file_system != nullptr ? *options_.file_system
+                                                     : io::posix_file_system()),
+        fork_generation_(io::fork_generation()) {}
+
+  [[nodiscard]] Result<void> unusable() const;
+  Result<void> open_for_writing();
+  Result<void> recover();
+  Result<LogWriter*> writer();
+  Result<LogWriter*> begin_writing();
+  [[nodiscard]] Position scanned_end() const {
+    return {.segment_id = scan_.end.segment_id,
+            .offset = scan_.end.offset,
+            .sequence = scan_.chain.next_sequence};
+  }
+  [[nodiscard]] bool is_read_only() const { return options_.mode == OpenMode::read_only; }
+
+  const WalOptions options_;
+  io::FileSystem& file_system_;
+  const std::uint64_t fork_generation_;
+  std::atomic<bool> closed_{false};
+  std::shared_ptr<io::Directory> directory_;
+  std::unique_ptr<io::Lock> lock_;
+  IoChoice io_;
+
+  // What was found at open; guarded by begin_mutex_ until there is a writer, unchanged afterwards.
+  mutable std::mutex begin_mutex_;
+  LogScan scan_;
+  bool is_recovered_ = false;  ///< All that scan_ keeps is durable and ends at a block's end.
+  std::optional<Error> failure_;
+  std::unique_ptr<LogWriter> writer_owned_;
+  std::atomic<LogWriter*> writer_{nullptr};
+
+  std::mutex delete_mutex_;
+};
+
+Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
+  NORI_TRY(check(options));
+  std::unique_ptr<Impl> log(new Impl(std::move(options)));
+  log->directory_ = NORI_TRY(log->file_system_.open_directory(
+      log->options_.directory, log->options_.mode == OpenMode::create));
+  if (!log->is_read_only()) {
+    NORI_TRY(log->open_for_writing());
+    return log;
+  }
+  log->scan_ = NORI_TRY(
+      scan_log(*log->directory_, log->options_.verification, log->options_.on_recovery_progress));
+  if (log->scan_.blank) {
+    return make_error(ErrorCode::not_a_log, "{}: there is no log here",
+                      log->options_.directory.string());
+  }
+  return log;
+}
+
+Result<void> Wal::Impl::open_for_writing() {
+  // Not even a lock file is left in a directory that is something else.
+  const auto listing = NORI_TRY(list_log(*directory_));
+  const bool is_blank = listing.segment_ids.empty() && listing.foreign_segments.empty();
+  if (is_blank && !listing.foreign_files.empty()) {
+    return make_error(ErrorCode::not_a_log,
+                      "{}: holds {} and no segment of a log; name an empty directory, or one that "
+                      "holds a log",
+                      options_.directory.string(), listing.foreign_files.front());
+  }
+  if (is_blank && options_.mode == OpenMode::existing) {
+    return make_error(ErrorCode::not_a_log, "{}: there is no log here; open it with mode create",
+                      options_.directory.string());
+  }
+  lock_ = NORI_TRY(directory_->lock(kLockName, file_system_.holder_description()));
+  scan_ = NORI_TRY(scan_log(*directory_, options_.verification, options_.on_recovery_progress));
+  if (scan_.blank && options_.mode == OpenMode::existing) {
+    return make_error(
+        ErrorCode::not_a_log,
+        "{}: a log was being created here and has no record; open it with mode create",
+        options_.directory.string());
+  }
+  if (scan_.damage) {
+    return std::unexpected(*scan_.damage);
+  }
+  io_ = NORI_TRY(choose_io(*directory_, options_));
+  if (scan_.blank) {
+    NORI_TRY(create_log(file_system_, *directory_, io_.mode, scan_));
+    is_recovered_ = true;
+    return {};
+  }
+  const auto recovered = recover();
+  // What lacks the space to be made whole can be read all the same; the first append tries again.
+  if (!recovered && recovered.error().code != ErrorCode::no_space) {
+    return recovered;
+  }
+  return {};
+}
+
+Result<void> Wal::Impl::recover() {
+  const auto began = std::chrono::steady_clock::now();
+  if (!scan_.closed_cleanly) {
+    NORI_TRY(recover_log(*directory_, scan_, io_.mode));
+  }
+  is_recovered_ = true;
+  scan_.durable_mark = scan_.chain.next_sequence;
+  scan_.info.time_taken += std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - began);
+  return {};
+}
+
+Wal::Impl::~Impl() {
+  if (is_of_parent()) {
+    abandon();
+  } else if (!closed_.load() && directory_ != nullptr && lock_ != nullptr) {
+    static_cast<void>(close());
+  }
+}
+
+void Wal::Impl::abandon() { static_cast<void>(writer_owned_.release()); }
+
+Result<void> Wal::Impl::unusable() const {
+  if (is_of_parent()) {
+    return make_error(
+        ErrorCode::closed,
+        "{}: this process is a fork of the one that opened the log; open it again here",
+        options_.directory.string());
+  }
+  return make_error(ErrorCode::closed, "{}: the log was closed; open it again",
+                    options_.directory.string());
+}
+
+Result<LogWriter*> Wal::Impl::writer() {
+  if (auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) [[likely]] {
+    return writer;
+  }
+  return begin_writing();
+}
+
+// The first write of this opening: what open could not do for want of space, then an epoch.
+Result<LogWriter*> Wal::Impl::begin_writing() {
+  if (is_read_only()) {
+    return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
+                      options_.directory.string());
+  }
+  const std::lock_guard lock(begin_mutex_);
+  if (auto* writer = writer_.load(); writer != nullptr) {
+    return writer;
+  }
+  if (failure_) {
+    return std::unexpected(*failure_);
+  }
+  auto begun = [&]() -> Result<void> {
+    if (!is_recovered_) {
+      auto info = scan_.info;
+      scan_ = NORI_TRY(scan_log(*directory_, options_.verification, {}));
+      scan_.info = std::move(info);
+      if (scan_.damage) {
+        return std::unexpected(*scan_.damage);
+      }
+      NORI_TRY(recover());
+    }
+    writer_owned_ = NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, io_, options_));
+    return {};
+  }();
+  if (!begun) {
+    if (begun.error().code != ErrorCode::no_space) {
+      failure_ = begun.error();
+    }
+    return std::unexpected(std::move(begun).error());
+  }
+  writer_.store(writer_owned_.get(), std::memory_order_release);
+  return writer_owned_.get();
+}
+
+Result<Appended> Wal::Impl::append(const FrameBody& body, Durability durability, bool may_wait) {
+  NORI_TRY(check_usable());
+  auto* writer = NORI_TRY(this->writer());
+  auto appended = writer->append(body, may_wait);
+  if (appended &&
+      (durability == Durability::durable || options_.fsync.kind() == FsyncPolicy::Kind::always)) {
+    if (auto committed = writer->commit(appended->end.sequence); !committed) {
+      auto error = std::move(committed).error();
+      error.position = appended->position;
+      return std::unexpected(std::move(error));
+    }
+  }
+  return appended;
+}
+
+Result<void> Wal::Impl::sync() {
+  NORI_TRY(check_usable());
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    if (auto failure = writer->failure(); failure) {
+      return std::unexpected(*std::move(failure));
+    }
+  }
+  return commit(current_position().sequence);
+}
+
+Result<void> Wal::Impl::commit(Sequence target) {
+  NORI_TRY(check_usable());
+  if (target > current_position().sequence) {
+    return make_error(ErrorCode::invalid_argument, "{}: record {} is beyond the log's end, {}",
+                      options_.directory.string(), target, current_position().sequence);
+  }
+  if (auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    return writer->commit(target);
+  }
+  const std::lock_guard lock(begin_mutex_);
+  if (failure_) {
+    return std::unexpected(*failure_);
+  }
+  if (target <= scan_.durable_mark || is_read_only()) {
+    return {};
+  }
+  return recover();  // without room at open; everything is durable where that succeeds
+}
+
+Result<void> Wal::Impl::rotate() {
+  NORI_TRY(check_usable());
+  return NORI_TRY(writer())->rotate();
+}
+
+Position Wal::Impl::current_position() const {
+  if (is_of_parent()) {
+    return {};
+  }
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    const auto end = writer->end();
+    return {.segment_id = end.place.segment_id,
+            .offset = end.place.offset,
+            .sequence = end.chain.next_sequence};
+  }
+  const std::lock_guard lock(begin_mutex_);
+  return scanned_end();
+}
+
+Position Wal::Impl::durable_position() const {
+  if (is_of_parent()) {
+    return {};
+  }
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    return writer->durable_position();
+  }
+  const std::lock_guard lock(begin_mutex_);
+  auto position = scanned_end();
+  position.sequence = std::min(position.sequence, scan_.durable_mark);
+  return position;
+}
+
+Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position) {
+  NORI_TRY(check_usable());
+  if (is_read_only()) {
+    return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
+                      options_.directory.string());
+  }
+  const std::lock_guard lock(delete_mutex_);
+  // On a full disk this may be what makes room: what has a footer is durable in any case.
+  const auto durable = commit(position.sequence);
+  if (!durable && durable.error().code != ErrorCode::no_space) {
+    return std::unexpected(durable.error());
+  }
+  const auto* writer = writer_.load();
+  const auto active = writer != nullptr ? writer->named_segment_id() : scan_.end.segment_id;
+  std::uint64_t segments_deleted = 0;
+  for (const auto id : NORI_TRY(list_log(*directory_)).segment_ids) {
+    if (id >= active) {
+      break;
+    }
+    const auto next = NORI_TRY(SegmentReader::open(*directory_, id + 1));
+    if (!next->header_fits() || next->header()->first_sequence > position.sequence) {
+      break;
+    }
+    if (!durable) {
+      const auto segment = NORI_TRY(SegmentReader::open(*directory_, id));
+      if (!segment->header_fits() || !NORI_TRY(segment->footer())) {
+        return std::unexpected(durable.error());
+      }
+    }
+    NORI_TRY(directory_->remove(segment_name(id)));
+    NORI_TRY(directory_->sync());
+    ++segments_deleted;
+  }
+  return segments_deleted;
+}
+
+Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
+  NORI_TRY(check_usable());
+  Reader::Impl::Source source;
+  source.directory = directory_;
+  source.log_id = scan_.log_id;
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    source.progress = writer->progress();
+    source.end = writer->end();
+  } else {
+    const std::lock_guard lock(begin_mutex_);
+    source.durable = scan_.durable_mark;
+  }
+  return Reader(NORI_TRY(Reader::Impl::open(std::move(source), from, options)));
+}
+
+Result<Position> Wal::Impl::position_at(TimePoint time) {
+  const auto end = current_position();
+  auto reader = NORI_TRY(read_from(time, {}));
+  const auto entry = NORI_TRY(reader.next());
+  return entry ? entry->position : end;
+}
+
+WalStats Wal::Impl::stats() {
+  WalStats stats;
+  if (is_of_parent()) {
+    stats.failure = unusable().error();
+    return stats;
+  }
+  stats.io = io_.mode.access == io::Access::write_direct ? IoMode::direct : IoMode::buffered;
+  stats.io_reason =
+      is_read_only() ? "opened read-only: reads through the page cache" : io_.io_reason;
+  stats.ring_reason = io_.ring_reason;
+  stats.block_bytes = directory_->traits().block_bytes;
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    writer->add_stats(stats);
+  } else {
+    const std::lock_guard lock(begin_mutex_);
+    stats.active_segment_id = scan_.end.segment_id;
+    stats.next_sequence = scan_.chain.next_sequence;
+    stats.durable_sequence = std::min(scan_.durable_mark, scan_.chain.next_sequence);
+    stats.ring_bytes = io_.ring_bytes;
+    stats.failure = failure_;
+    if (is_read_only()) {
+      const auto ring = RingView::open(*directory_, scan_.log_id);
+      const bool has_ring = ring && *ring != nullptr;
+      stats.ring_bytes = has_ring ? (*ring)->ring_bytes() : 0;
+      stats.ring_bytes_used = scan_.bytes_from_ring;
+      stats.ring_reason = has_ring ? "a writer's, running or killed" : "the log was closed";
+    }
+  }
+  stats.first_sequence = stats.next_sequence;
+  if (const auto listing = list_log(*directory_); listing) {
+    stats.segments = listing->segment_ids.size();
+    bool is_first = true;
+    for (const auto id : listing->segment_ids) {
+      const auto segment = SegmentReader::open(*directory_, id);
+      if (!segment) {
+        continue;
+      }
+      if (std::exchange(is_first, false) && (*segment)->header_fits()) {
+        stats.first_sequence = (*segment)->header()->first_sequence;
+      }
+      stats.bytes_on_disk += (*segment)->size().value_or(0);
+    }
+  }
+  return stats;
+}
+
+Result<void> Wal::Impl::close() {
+  NORI_TRY(check_usable());
+  auto closed = [&]() -> Result<void> {
+    if (is_read_only() || (writer_.load() == nullptr && scan_.closed_cleanly)) {
+      return {};
+    }
+    return NORI_TRY(writer())->close();
+  }();
+  closed_.store(true);
+  writer_.store(nullptr);
+  writer_owned_.reset();
+  lock_.reset();
+  return closed;
+}
+
+// --- Wal -----------------------------------------------------------------------------------------
+
+Result<Opened> Wal::open(WalOptions options) {
+  std::shared_ptr<Impl> impl = NORI_TRY(Impl::open(std::move(options)));
+  auto recovery = impl->recovery();
+  return Opened{.wal = Wal(std::move(impl)), .recovery = std::move(recovery)};
+}
+
+Wal::Wal(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Wal::Wal(Wal&&) noexcept = default;
+Wal& Wal::operator=(Wal&&) noexcept = default;
+Wal::~Wal() = default;
+
+Result<Appended> Wal::append(const Record& record, Durability durability) {
+  std::array<std::byte, kRecordHeadBytesMax> head;
+  return impl_->append(FrameBody(record, head), durability, true);
+}
+
+Result<Appended> Wal::try_append(const Record& record, Durability durability) {
+  std::array<std::byte, kRecordHeadBytesMax> head;
+  return impl_->append(FrameBody(record, head), durability, false);
+}
+
+namespace {
+
+Result<void> check_batch(const Batch& batch) {
+  if (batch.empty()) {
+    return make_error(ErrorCode::invalid_argument, "an empty batch cannot be appended");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Appended> Wal::append(const Batch& batch, Durability durability) {
+  NORI_TRY(check_batch(batch));
+  return impl_->append(FrameBody(batch), durability, true);
+}
+
+Result<Appended> Wal::try_append(const Batch& batch, Durability durability) {
+  NORI_TRY(check_batch(batch));
+  return impl_->append(FrameBody(batch), durability, false);
+}
+
+Result<void> Wal::sync() { return impl_->sync(); }
+
+Result<void> Wal::wait_durable(const Position& position) {
+  return impl_->commit(position.sequence);
+}
+
+Position Wal::current_position() const { return impl_->current_position(); }
+Position Wal::durable_position() const { return impl_->durable_position(); }
+Result<void> Wal::rotate() { return impl_->rotate(); }
+
+Result<std::uint64_t> Wal::delete_segments_before(const Position& position) {
+  return impl_->delete_segments_before(position);
+}
+
+Result<Position> Wal::position_at(TimePoint time) const {
+  NORI_TRY(impl_->check_usable());
+  return impl_->position_at(time);
+}
+
+Result<Reader> Wal::read_from(ReadFrom from, ReadOptions options) const {
+  return impl_->read_from(from, options);
+}
+
+WalStats Wal::stats() const { return impl_->stats(); }
+Result<void> Wal::close() { return impl_->close(); }
+
+}  // namespace nori
