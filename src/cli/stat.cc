@@ -1,0 +1,180 @@
+#include <fmt/format.h>
+
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/try.h"
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/json_text.h"
+#include "cli/open_log.h"
+#include "cli/report.h"
+#include "nori/verify.h"
+#include "nori/wal.h"
+
+namespace nori::cli {
+
+namespace {
+
+struct StatOptions {
+  std::filesystem::path directory;
+  bool quick = false;
+  bool json = false;
+};
+
+// What takes reading everything.
+struct LogContents {
+  std::uint64_t bytes_padding = 0;
+  std::uint64_t bytes_torn = 0;
+  std::uint64_t records_in_ring = 0;
+};
+
+// What is told of a log.
+struct LogSummary {
+  std::uint64_t segments = 0;
+  std::uint64_t records = 0;
+  Sequence first_sequence = 0;
+  Sequence next_sequence = 0;
+  Sequence durable_mark = 0;
+  std::uint64_t bytes = 0;
+  bool is_damaged = false;
+  std::optional<LogContents> contents;
+  WalStats stats;
+};
+
+Result<LogSummary> summarize(const StatOptions& options) {
+  const Opened opened = NORI_TRY(open_for_reading(options.directory));
+  LogSummary summary;
+  summary.stats = opened.wal.stats();
+  summary.segments = summary.stats.segments;
+  summary.first_sequence = summary.stats.first_sequence;
+  summary.next_sequence = summary.stats.next_sequence;
+  summary.records = summary.next_sequence - summary.first_sequence;
+  summary.durable_mark = summary.stats.durable_sequence;
+  summary.bytes = summary.stats.bytes_on_disk;
+  summary.is_damaged = opened.recovery.corruption_detected;
+  if (options.quick) {
+    return summary;
+  }
+  // A writer may have gone on: what can be told from one moment is.
+  const VerifyReport report = NORI_TRY(verify(options.directory));
+  summary.segments = report.segments.size();
+  summary.first_sequence = report.first_sequence;
+  summary.next_sequence = report.next_sequence;
+  summary.records = report.records;
+  summary.durable_mark = report.durable_mark;
+  summary.bytes = report.bytes;
+  summary.is_damaged = summary.is_damaged || !report.damages.empty();
+  auto& contents = summary.contents.emplace();
+  contents.bytes_torn = report.bytes_torn;
+  contents.records_in_ring = report.records_in_ring;
+  for (const SegmentReport& segment : report.segments) {
+    contents.bytes_padding += segment.bytes_padding;
+  }
+  return summary;
+}
+
+std::string_view io_name(const WalStats& stats) {
+  return stats.io == IoMode::direct ? "direct" : "buffered";
+}
+
+std::string to_json(const std::string& directory, const LogSummary& summary) {
+  Json json;
+  json["directory"] = directory;
+  json["segments"] = summary.segments;
+  json["records"] = summary.records;
+  json["first_sequence"] = summary.first_sequence;
+  json["next_sequence"] = summary.next_sequence;
+  json["durable_mark"] = summary.durable_mark;
+  json["bytes"] = summary.bytes;
+  json["damaged"] = summary.is_damaged;
+  json["ring"] = {{"bytes", summary.stats.ring_bytes},
+                  {"bytes_used", summary.stats.ring_bytes_used},
+                  {"reason", summary.stats.ring_reason}};
+  json["io"] = {{"mode", io_name(summary.stats)},
+                {"reason", summary.stats.io_reason},
+                {"block_bytes", summary.stats.block_bytes}};
+  if (summary.contents) {
+    json["bytes_padding"] = summary.contents->bytes_padding;
+    json["bytes_torn"] = summary.contents->bytes_torn;
+    json["ring"]["records"] = summary.contents->records_in_ring;
+  }
+  return json_text(json);
+}
+
+// "123 bytes", with a handier unit behind it where there is one.
+std::string bytes_text(std::uint64_t bytes) {
+  std::string text = fmt::format("{} bytes", bytes);
+  for (const auto& [unit, name] : {std::pair{kGiB, "GiB"}, {kMiB, "MiB"}, {kKiB, "KiB"}}) {
+    if (bytes >= unit) {
+      return text + fmt::format(" ({:.1f} {})",
+                                static_cast<double>(bytes) / static_cast<double>(unit), name);
+    }
+  }
+  return text;
+}
+
+std::string to_text(const std::string& directory, const LogSummary& summary) {
+  std::string text;
+  const auto line = [&text](std::string_view name, std::string_view value) {
+    fmt::format_to(std::back_inserter(text), "{:<14}{}\n", name, value);
+  };
+  const WalStats& stats = summary.stats;
+  line("log", directory);
+  line("segments", fmt::to_string(summary.segments));
+  line("records", summary.next_sequence == summary.first_sequence
+                      ? fmt::format("{}, the next is {}", summary.records, summary.next_sequence)
+                      : fmt::format("{}, sequences {} to {}", summary.records,
+                                    summary.first_sequence, summary.next_sequence - 1));
+  line("durable mark",
+       fmt::format("{}{}", summary.durable_mark,
+                   summary.durable_mark >= summary.next_sequence ? ", everything is durable" : ""));
+  line("bytes", bytes_text(summary.bytes));
+  if (summary.contents) {
+    line("padding", bytes_text(summary.contents->bytes_padding));
+  }
+  line("ring", stats.ring_bytes == 0
+                   ? fmt::format("none: {}", stats.ring_reason)
+                   : fmt::format("{}, {} not in a segment yet: {}", bytes_text(stats.ring_bytes),
+                                 stats.ring_bytes_used, stats.ring_reason));
+  if (summary.contents && summary.contents->records_in_ring > 0) {
+    line("", fmt::format("{} records are only there", summary.contents->records_in_ring));
+  }
+  line("io", fmt::format("{}, blocks of {} bytes: {}", io_name(stats), stats.block_bytes,
+                         stats.io_reason));
+  if (summary.contents && summary.contents->bytes_torn > 0) {
+    line("torn tail", fmt::format("{}, no damage: a writer was killed or the power failed",
+                                  bytes_text(summary.contents->bytes_torn)));
+  }
+  if (summary.is_damaged) {
+    line("damaged", "yes: see nori verify");
+  }
+  return text;
+}
+
+int stat(const StatOptions& options) {
+  const auto summary = summarize(options);
+  if (!summary) {
+    return report(summary.error());
+  }
+  const std::string directory = options.directory.string();
+  return print(options.json ? to_json(directory, *summary) : to_text(directory, *summary),
+               summary->is_damaged ? kExitNotThere : kExitDone);
+}
+
+}  // namespace
+
+void add_stat(CLI::App& tool, Command& chosen) {
+  CLI::App& command = *tool.add_subcommand(
+      "stat", "Tell how much a log holds and how it works. Reads all of it; changes nothing.");
+  const auto options = std::make_shared<StatOptions>();
+  add_directory(command, options->directory);
+  command.add_flag("--quick", options->quick, "leave out what takes reading everything");
+  command.add_flag("--json", options->json, "print one JSON object");
+  command.footer("Example:\n  nori stat fruit.log --json | jq .records");
+  on_chosen(command, chosen, options, stat);
+}
+
+}  // namespace nori::cli
