@@ -91,7 +91,7 @@ struct RecoveryProgress {
 /// How to open a log.
 struct WalOptions {
   /// Holds the log and nothing else. One process writes to it at a time.
-  std::filesystem::path directory;
+  std::filesystem::path directory = {};
 
   OpenMode mode = OpenMode::create;
 
@@ -115,7 +115,7 @@ struct WalOptions {
   Verification verification = Verification::tail;
 
   /// Called while `open` reads the log, from the opening thread.
-  std::function<void(const RecoveryProgress&)> on_recovery_progress;
+  std::function<void(const RecoveryProgress&)> on_recovery_progress = {};
 
   /// What the log's files live on; nullptr is the operating system's. Must outlive the log. The
   /// simulated disk of nori_testing is the other one.

@@ -63,7 +63,8 @@ std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint32_t see
   header.first_sequence = load_le<std::uint64_t>(from + 16);
   header.epoch = load_le<std::uint64_t>(from + 24);
   header.time_ms = load_le48(from + 32);
-  header.durable_mark = header.first_sequence - load_le<std::uint32_t>(from + 38);
+  const auto distance = std::uint64_t{load_le<std::uint32_t>(from + 38)};
+  header.durable_mark = distance == kMarkDistanceMax ? 0 : header.first_sequence - distance;
   return header;
 }
 

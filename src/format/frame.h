@@ -8,9 +8,8 @@
 //       16     8  first_sequence   of the first record; without records, of the next one
 //       24     8  epoch            number in the upper 24 bits, 40 random bits below
 //       32     6  time_ms          since 1970; never lower than in the frame before
-//       38     4  mark_distance    first_sequence - durable mark when the frame was placed, or
-//                                  2^32 - 1 if that is more: then the mark is stated lower than it
-//                                  was, which is still true
+//       38     4  mark_distance    first_sequence - durable mark when the frame was placed;
+//                                  2^32 - 1 if it is that or more: then no mark is stated (0)
 //       42        payload
 //
 // The place is log id, generation, segment and offset (format/log_id.h): what was written for

@@ -335,6 +335,7 @@ class Scanner {
       findings.evidence = NORI_TRY(evidence_in_footer_before());
     }
     scan_.bytes_behind_end = findings.bytes_not_blank;
+    scan_.ring_goes_on = findings.ring_goes_on;
     if (!findings.evidence.empty()) {
       damaged(scan_.end.segment_id, scan_.end.offset,
               fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
@@ -371,7 +372,8 @@ class Scanner {
           !scan_.listing.has_ring) {
         scan_.closed_cleanly = info.closed_cleanly = true;
       }
-      if (scan_.bytes_behind_end != 0 || !scan_.segments_behind_end.empty()) {
+      if (scan_.bytes_behind_end != 0 || !scan_.segments_behind_end.empty() ||
+          scan_.ring_goes_on) {
         info.torn_tail = true;
         info.bytes_truncated = scan_.bytes_behind_end;
         info.truncated_at = Position{.segment_id = scan_.end.segment_id,

@@ -446,13 +446,14 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
     return make_error(ErrorCode::busy, "{}: the log is making room; try again, or append and wait",
                       directory_.path().string());
   }
-  const auto frame_bytes = kFrameHeaderBytes + body.payload_bytes();
+  // With what a durable flush may pad before the turn is taken.
+  const auto room_bytes = kFrameHeaderBytes + body.payload_bytes() + 2 * block_bytes();
   std::unique_lock place(place_mutex_);
-  while (end_ + frame_bytes > room_end_) {
+  while (end_ + room_bytes > room_end_) {
     if (turn_->failed.load()) {
       return failed();
     }
-    NORI_TRY(grow(place, frame_bytes));
+    NORI_TRY(grow(place, room_bytes));
   }
   const auto room_end = std::exchange(room_end_, 0);  // others wait for grow_mutex_
   update_place_limit();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "base/crc32c.h"
 #include "base/try.h"
@@ -58,42 +59,55 @@ class Recovery {
     }
   }
 
-  // (b) What will be cut from the end's segment. A quarantine that cannot be written is noted, and
-  // no reason to stay closed.
+  // (b) What will be cut from the end's segment, and the ring where it goes on behind a hole. A
+  // quarantine that cannot be written is noted, and no reason to stay closed.
   Result<void> quarantine_tail() {
-    if (scan_.bytes_behind_end == 0 || !scan_.end_segment.has_file) {
-      return {};
+    if (scan_.bytes_behind_end != 0 && scan_.end_segment.has_file) {
+      const auto name = segment_name(scan_.end.segment_id);
+      copy_to_quarantine(name, scan_.end.offset, scan_.bytes_behind_end,
+                         fmt::format("{}.{}", name, scan_.end.offset));
     }
-    const auto stem = fmt::format("{}.{}", segment_name(scan_.end.segment_id), scan_.end.offset);
-    if (const auto kept = copy_tail(stem); !kept) {
-      note(stem, kept.error());
+    if (scan_.ring_goes_on) {
+      const auto ring = NORI_TRY(directory_.open(kRingName, io::Access::read,
+                                                 io::Creation::existing));
+      copy_to_quarantine(kRingName, 0, NORI_TRY(ring->size()), kRingName);
     }
     return {};
   }
 
-  Result<void> copy_tail(std::string_view stem) {
+  void copy_to_quarantine(std::string_view name, std::uint64_t offset, std::uint64_t bytes,
+                          std::string_view stem) {
+    if (const auto kept = copy(name, offset, bytes, stem); !kept) {
+      note(stem, kept.error());
+    }
+  }
+
+  Result<void> copy(std::string_view name, std::uint64_t offset, std::uint64_t bytes,
+                    std::string_view stem) {
     auto* into = NORI_TRY(quarantine());
-    if (quarantine_bytes_ + scan_.bytes_behind_end > kQuarantineBytesMax) {
+    if (quarantine_bytes_ + bytes > kQuarantineBytesMax) {
       return std::unexpected(
           Error{.code = ErrorCode::no_space,
                 .message = fmt::format("{} is full; empty it", into->path().string())});
     }
-    const auto name = unused_name(stem, NORI_TRY(into->list()));
-    const auto from = NORI_TRY(SegmentReader::open(directory_, scan_.end.segment_id));
-    const auto to = NORI_TRY(into->open(name, io::Access::write_buffered, io::Creation::replace));
-    for (std::uint64_t done = 0; done < scan_.bytes_behind_end;) {
-      const auto bytes = NORI_TRY(from->view(
-          scan_.end.offset + done, std::min(scan_.bytes_behind_end - done, std::uint64_t{kMiB})));
-      if (bytes.empty()) {
+    const auto new_name = unused_name(stem, NORI_TRY(into->list()));
+    const auto from = NORI_TRY(directory_.open(name, io::Access::read, io::Creation::existing));
+    const auto to =
+        NORI_TRY(into->open(new_name, io::Access::write_buffered, io::Creation::replace));
+    std::vector<std::byte> piece(std::min(bytes, kMiB));
+    for (std::uint64_t done = 0; done < bytes;) {
+      const auto wanted = std::min<std::uint64_t>(bytes - done, piece.size());
+      const auto read = NORI_TRY(from->read_at(offset + done, ByteSpan(piece).first(wanted)));
+      if (read == 0) {
         break;
       }
-      NORI_TRY(to->write_at(done, bytes, {}, false));
-      done += bytes.size();
+      NORI_TRY(to->write_at(done, ByteView(piece).first(read), {}, false));
+      done += read;
     }
     NORI_TRY(to->sync());
     NORI_TRY(into->sync());
-    scan_.info.quarantined.push_back(name);
-    quarantine_bytes_ += scan_.bytes_behind_end;
+    scan_.info.quarantined.push_back(new_name);
+    quarantine_bytes_ += bytes;
     return {};
   }
 

@@ -80,13 +80,14 @@ Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id
   return findings;
 }
 
-Result<std::string> evidence_in_ring(RingView& ring, const LogId& log_id,
-                                     const FramePlaceInLog& end, const FrameChain& chain,
-                                     const std::vector<SegmentHeader>& headers_behind) {
+Result<void> examine_ring(RingView& ring, const LogId& log_id, const FramePlaceInLog& end,
+                          const FrameChain& chain,
+                          const std::vector<SegmentHeader>& headers_behind,
+                          TailFindings& findings) {
   if (const auto mark = NORI_TRY(ring.mark()); mark) {
-    auto evidence = evidence_in(chain, mark->durable_mark, 0, "the ring's header");
-    if (!evidence.empty()) {
-      return evidence;
+    findings.evidence = evidence_in(chain, mark->durable_mark, 0, "the ring's header");
+    if (!findings.evidence.empty()) {
+      return {};
     }
   }
   // What the ring holds can be of the end's segment, or of one behind it.
@@ -114,16 +115,18 @@ Result<std::string> evidence_in_ring(RingView& ring, const LogId& log_id,
         if (!header) {
           continue;
         }
-        auto evidence =
+        findings.evidence =
             evidence_in(chain, header->durable_mark, header->epoch,
                         fmt::format("the ring's frame of record {}", header->first_sequence));
-        if (!evidence.empty()) {
-          return evidence;
+        if (!findings.evidence.empty()) {
+          return {};
         }
+        findings.ring_goes_on = findings.ring_goes_on || (header->kind == FrameKind::records &&
+                                                          header->epoch == chain.epoch);
       }
     }
   }
-  return std::string{};
+  return {};
 }
 
 }  // namespace
@@ -179,8 +182,7 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
     }
   }
   if (findings.evidence.empty() && walker.ring() != nullptr) {
-    findings.evidence =
-        NORI_TRY(evidence_in_ring(*walker.ring(), log_id, walker.place(), chain, headers_behind));
+    NORI_TRY(examine_ring(*walker.ring(), log_id, walker.place(), chain, headers_behind, findings));
   }
   return findings;
 }

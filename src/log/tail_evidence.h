@@ -21,6 +21,8 @@ struct TailFindings {
   /// Bytes from the end to the last one in its segment that is not blank. Frames of another life of
   /// the log count as blank.
   std::uint64_t bytes_not_blank = 0;
+  /// The ring holds frames of the chain's epoch that do not continue it.
+  bool ring_goes_on = false;
 };
 
 /// Looks for evidence that the frame which `walker` does not find had been durable: in the rest of
