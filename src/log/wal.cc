@@ -482,13 +482,13 @@ Wal& Wal::operator=(Wal&&) noexcept = default;
 Wal::~Wal() = default;
 
 Result<Appended> Wal::append(const Record& record, Durability durability) {
-  std::array<std::byte, kRecordHeadBytesMax> head;
-  return impl_->append(FrameBody(record, head), durability, true);
+  FrameBody::Scratch scratch;
+  return impl_->append(FrameBody(record, scratch), durability, true);
 }
 
 Result<Appended> Wal::try_append(const Record& record, Durability durability) {
-  std::array<std::byte, kRecordHeadBytesMax> head;
-  return impl_->append(FrameBody(record, head), durability, false);
+  FrameBody::Scratch scratch;
+  return impl_->append(FrameBody(record, scratch), durability, false);
 }
 
 namespace {

@@ -1,0 +1,191 @@
+// Appends that survive the process: append-100, append-1k, batch-100. One thread, 16-byte keys.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <memory>
+#include <utility>
+
+#include "bench/files.h"
+#include "bench/peers/peer.h"
+#include "bench/rows.h"
+#include "bench/stopwatch.h"
+
+namespace nori::bench {
+namespace {
+
+/// What a round of such a row does.
+struct AppendWork {
+  std::shared_ptr<const Workload> workload;
+  std::uint64_t records_per_append = 1;
+  /// Appends come in bursts of as many records, each drained behind it by a sync that is not timed;
+  /// 0: without a pause.
+  std::uint64_t records_per_burst = 0;
+  /// Whether the round is also timed up to where all of it survives the machine.
+  bool until_durable = false;
+};
+
+bool append_once(Peer& peer, const AppendWork& work, std::uint64_t index) {
+  return work.records_per_append == 1
+             ? peer.append(work.workload->record(index))
+             : peer.append_batch(work.workload->batch(index, work.records_per_append));
+}
+
+Measurement append_measurement(std::uint64_t records, const Elapsed& elapsed) {
+  const auto count = static_cast<double>(records);
+  Measurement measured;
+  measured.values["records_per_s"] = count / elapsed.seconds;
+  measured.values["cpu_s_per_million"] = elapsed.cpu_seconds / count * 1e6;
+  return measured;
+}
+
+/// Open, and with a first append behind it: what beginning costs is not the question.
+std::unique_ptr<Peer> open_peer(const PeerKind& kind, const AppendWork& work,
+                                const Scratch& scratch) {
+  auto peer = kind.open(scratch.path(), Survives::process);
+  append_once(*peer, work, 0);
+  peer->sync();
+  return peer;
+}
+
+/// What appending takes while there is room in the ring.
+Measurement burst_round(const PeerKind& kind, const AppendWork& work, const Setting& setting) {
+  const Scratch scratch(setting.directory, kind.name);
+  const auto peer = open_peer(kind, work, scratch);
+  const std::uint64_t each = work.records_per_append;
+  const std::uint64_t appends_per_burst = work.records_per_burst / each;
+  std::uint64_t appends = 0;
+  Elapsed appended;
+  repeat_for(setting.seconds, 1, [&](std::uint64_t) {
+    const Stopwatch watch;
+    for (const std::uint64_t end = appends + appends_per_burst; appends < end; ++appends) {
+      append_once(*peer, work, appends);
+    }
+    const Elapsed burst = watch.elapsed();
+    appended.seconds += burst.seconds;
+    appended.cpu_seconds += burst.cpu_seconds;
+    peer->sync();
+    return true;
+  });
+  return append_measurement(appends * each, appended);
+}
+
+Measurement append_round(const PeerKind& kind, const AppendWork& work, const Setting& setting) {
+  const Scratch scratch(setting.directory, kind.name);
+  const auto peer = open_peer(kind, work, scratch);
+  // A batch takes long enough for the clock to be looked at behind each few.
+  const std::uint64_t stride = work.records_per_append == 1 ? 64 : 4;
+
+  const Stopwatch watch;
+  const std::uint64_t appends = repeat_for(
+      setting.seconds, stride, [&](std::uint64_t i) { return append_once(*peer, work, i); });
+  const Elapsed appended = watch.elapsed();
+
+  const std::uint64_t records = appends * work.records_per_append;
+  Measurement measured = append_measurement(records, appended);
+  if (work.until_durable) {
+    peer->sync();
+    const auto bytes = static_cast<double>(records * work.workload->record_bytes());
+    measured.values["durable_mb_per_s"] = bytes / watch.elapsed().seconds / 1e6;
+  }
+  peer->describe(work.workload->record(0), measured);
+  return measured;
+}
+
+/// Direct writes of 1 MiB, one at a time, and a sync at the end.
+Measurement direct_1m_round(const Setting& setting) {
+  constexpr std::uint64_t kFileBytes = 4 * kGiB;
+  const Scratch scratch(setting.directory, "direct-1m");
+  const File file(scratch.path() / "log", O_RDWR | O_CREAT | O_DIRECT);
+  file.allocate(kFileBytes);
+  file.sync_data();
+  const AlignedBytes piece(kMiB);
+
+  const Stopwatch watch;
+  const std::uint64_t writes = repeat_for(setting.seconds, 1, [&](std::uint64_t i) {
+    if ((i + 1) * kMiB > kFileBytes) {
+      return false;
+    }
+    file.write_at(piece.view(), i * kMiB);
+    return true;
+  });
+  file.sync_data();
+  Measurement measured;
+  measured.values["durable_mb_per_s"] =
+      static_cast<double>(writes * kMiB) / watch.elapsed().seconds / 1e6;
+  return measured;
+}
+
+Subject append_subject(const PeerKind& kind, const AppendWork& work, const Setting& setting) {
+  return {.name = kind.name,
+          .what = kind.what,
+          .ours = kind.ours,
+          .compared_by = "records_per_s",
+          .run_round = [kind, work, setting] { return append_round(kind, work, setting); }};
+}
+
+Subject burst_subject(AppendWork work, const Setting& setting) {
+  // Half of the ring, whole batches.
+  const std::uint64_t records =
+      WalOptions{}.ring_bytes / 2 / work.workload->record(0).framed.size();
+  work.records_per_burst = records / work.records_per_append * work.records_per_append;
+  const PeerKind kind = nori_peer();
+  return {.name = "nori-burst",
+          .what = fmt::format("bursts of {} records, which fit the ring; between them it is "
+                              "drained, with the clock stopped",
+                              work.records_per_burst),
+          .ours = true,
+          .compared_by = "",
+          .run_round = [kind, work, setting] { return burst_round(kind, work, setting); }};
+}
+
+Row append_row(std::string name, std::string what, const AppendWork& work, const Setting& setting) {
+  Row row{.name = std::move(name),
+          .what = std::move(what),
+          .rounds = setting.rounds,
+          .subjects = {append_subject(nori_peer(), work, setting), burst_subject(work, setting),
+                       append_subject(pwrite_peer(), work, setting)}};
+  if (work.records_per_append > 1) {
+    row.subjects.push_back(append_subject(pwrite_batch_peer(), work, setting));
+  }
+  for (const auto& peer : {leveldb_peer(), rocksdb_peer()}) {
+    if (peer) {
+      row.subjects.push_back(append_subject(*peer, work, setting));
+    }
+  }
+  return row;
+}
+
+}  // namespace
+
+Row append_100_row(const Setting& setting) {
+  return append_row("append-100",
+                    "Records of 100 bytes, one by one; one thread; they survive the process. nori: "
+                    "policy `os`; stores: sync = false.",
+                    {.workload = std::make_shared<Workload>(100)}, setting);
+}
+
+Row append_1k_row(const Setting& setting) {
+  Row row =
+      append_row("append-1k",
+                 "Records of 1 KiB, one by one; one thread; they survive the process. `durable "
+                 "MB/s`: keys and "
+                 "values, from the first append to the end of one sync behind the last.",
+                 {.workload = std::make_shared<Workload>(1024), .until_durable = true}, setting);
+  row.subjects.push_back({.name = "direct-1m",
+                          .what = "direct writes of 1 MiB, one at a time, into a preallocated "
+                                  "file, and a sync at the end",
+                          .compared_by = "durable_mb_per_s",
+                          .run_round = [setting] { return direct_1m_round(setting); }});
+  return row;
+}
+
+Row batch_100_row(const Setting& setting) {
+  return append_row("batch-100",
+                    "Atomic batches of 100 records of 100 bytes; one thread; they survive the "
+                    "process. Filling the batch is part of it.",
+                    {.workload = std::make_shared<Workload>(100), .records_per_append = 100},
+                    setting);
+}
+
+}  // namespace nori::bench

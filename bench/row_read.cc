@@ -1,0 +1,169 @@
+// Reading a closed log: scan-1k, verify, open.
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+
+#include "bench/closed_log.h"
+#include "bench/expect.h"
+#include "bench/rows.h"
+#include "bench/stopwatch.h"
+#include "nori/verify.h"
+#include "nori/wal.h"
+
+namespace nori::bench {
+namespace {
+
+/// The log of a row, filled by whoever needs it first and kept in the page cache.
+using LazyLog = std::shared_ptr<std::unique_ptr<ClosedLog>>;
+
+const ClosedLog& warm_log(const LazyLog& log, const Setting& setting) {
+  if (!*log) {
+    *log = std::make_unique<ClosedLog>(setting, "closed", setting.scan_bytes);
+    (*log)->warm();
+  }
+  return **log;
+}
+
+Measurement read_measurement(const ClosedLog& log, const Elapsed& elapsed) {
+  Measurement measured;
+  measured.values["mb_per_s"] = static_cast<double>(log.bytes_on_disk()) / elapsed.seconds / 1e6;
+  measured.values["cpu_s_per_gb"] =
+      elapsed.cpu_seconds / static_cast<double>(log.bytes_on_disk()) * 1e9;
+  return measured;
+}
+
+void check_records(const ClosedLog& log, std::uint64_t records) {
+  if (records != log.records()) {
+    throw std::runtime_error(
+        fmt::format("{} records were read, {} written", records, log.records()));
+  }
+}
+
+WalOptions options_for(const ClosedLog& log, OpenMode mode) {
+  WalOptions options;
+  options.directory = log.path();
+  options.mode = mode;
+  return options;
+}
+
+Measurement scan_round(const ClosedLog& log) {
+  const Opened opened = expect(Wal::open(options_for(log, OpenMode::read_only)));
+  Reader reader = expect(opened.wal.read_from(begin_of_log));
+  std::uint64_t records = 0;
+  std::uint64_t sum = 0;
+  const Stopwatch watch;
+  while (const std::optional<Entry> entry = expect(reader.next())) {
+    ++records;
+    sum += static_cast<unsigned char>(entry->value.back()) + entry->key.size();
+  }
+  const Elapsed elapsed = watch.elapsed();
+  check_records(log, records);
+  Measurement measured = read_measurement(log, elapsed);
+  measured.values["records_per_s"] = static_cast<double>(records) / elapsed.seconds;
+  static std::atomic<std::uint64_t> kept;  // so that the bytes have to be read
+  kept = sum;
+  return measured;
+}
+
+Measurement verify_round(const ClosedLog& log) {
+  const Stopwatch watch;
+  const VerifyReport report = expect(verify(log.path()));
+  const Elapsed elapsed = watch.elapsed();
+  check_records(log, report.records);
+  if (!report.damages.empty()) {
+    throw std::runtime_error("damage: " + report.damages.front().reason);
+  }
+  Measurement measured = read_measurement(log, elapsed);
+  measured.values["records_per_s"] = static_cast<double>(report.records) / elapsed.seconds;
+  return measured;
+}
+
+Measurement raw_round(const ClosedLog& log) {
+  std::uint64_t bytes_read = 0;
+  const Stopwatch watch;
+  const std::uint32_t crc = read_and_checksum(log, bytes_read);
+  const Elapsed elapsed = watch.elapsed();
+  static std::atomic<std::uint32_t> kept;
+  kept = crc;
+  if (bytes_read != log.bytes_on_disk()) {
+    throw std::runtime_error("the files changed");
+  }
+  return read_measurement(log, elapsed);
+}
+
+Row read_row(std::string name, std::string what, std::string nori_what,
+             Measurement (*nori_round)(const ClosedLog&), const Setting& setting) {
+  const auto log = std::make_shared<std::unique_ptr<ClosedLog>>();
+  const std::string by = "mb_per_s";
+  return {.name = std::move(name),
+          .what = std::move(what),
+          .rounds = 2 * setting.rounds,
+          .subjects = {{.name = "nori",
+                        .what = std::move(nori_what),
+                        .ours = true,
+                        .compared_by = by,
+                        .run_round = [=] { return nori_round(warm_log(log, setting)); }},
+                       {.name = "pread-crc",
+                        .what = "one thread's pread of the same files in chunks of 256 KiB, and "
+                                "their CRC32C by ISA-L",
+                        .compared_by = by,
+                        .run_round = [=] { return raw_round(warm_log(log, setting)); }}}};
+}
+
+Measurement open_round(const ClosedLog& log, OpenMode mode) {
+  log.cool();
+  const WalOptions options = options_for(log, mode);
+  const Stopwatch watch;
+  Opened opened = expect(Wal::open(options));
+  const Elapsed elapsed = watch.elapsed();
+  if (!opened.recovery.closed_cleanly || opened.recovery.next_sequence != log.records()) {
+    throw std::runtime_error("the log was not as it had been closed");
+  }
+  expect(opened.wal.close());
+  Measurement measured;
+  measured.values["open_ms"] = elapsed.seconds * 1e3;
+  return measured;
+}
+
+}  // namespace
+
+Row scan_1k_row(const Setting& setting) {
+  return read_row("scan-1k",
+                  fmt::format("Reading {} MiB of records of 1 KiB from the page cache, checksums "
+                              "checked; one thread.",
+                              setting.scan_bytes / kMiB),
+                  "Reader::next from the first record to the last", scan_round, setting);
+}
+
+Row verify_row(const Setting& setting) {
+  return read_row("verify",
+                  fmt::format("Verifying {} MiB of records of 1 KiB, in the page cache.",
+                              setting.scan_bytes / kMiB),
+                  "nori::verify", verify_round, setting);
+}
+
+Row open_row(const Setting& setting) {
+  const auto log = std::make_shared<std::unique_ptr<ClosedLog>>();
+  const auto subject = [&](std::string name, std::string what, OpenMode mode) {
+    return Subject{
+        .name = std::move(name), .what = std::move(what), .compared_by = "", .run_round = [=] {
+          if (!*log) {
+            *log = std::make_unique<ClosedLog>(setting, "closed", setting.open_bytes);
+          }
+          return open_round(**log, mode);
+        }};
+  };
+  return {.name = "open",
+          .what = fmt::format("Opening a cleanly closed log of {} MiB that is not in the page "
+                              "cache.",
+                              setting.open_bytes / kMiB),
+          .rounds = 2 * setting.rounds,
+          .subjects = {subject("nori", "Wal::open for writing", OpenMode::existing),
+                       subject("nori-read-only", "Wal::open read-only", OpenMode::read_only)}};
+}
+
+}  // namespace nori::bench

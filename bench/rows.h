@@ -1,0 +1,34 @@
+// The rows there are. Each is made just before it runs, and lets go of what it holds afterwards.
+
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "bench/driver.h"
+#include "bench/setting.h"
+
+namespace nori::bench {
+
+[[nodiscard]] Row append_100_row(const Setting& setting);
+[[nodiscard]] Row append_1k_row(const Setting& setting);
+[[nodiscard]] Row batch_100_row(const Setting& setting);
+[[nodiscard]] Row durable_1_row(const Setting& setting);
+[[nodiscard]] Row durable_64_row(const Setting& setting);
+[[nodiscard]] Row scan_1k_row(const Setting& setting);
+[[nodiscard]] Row verify_row(const Setting& setting);
+[[nodiscard]] Row open_row(const Setting& setting);
+
+struct RowKind {
+  std::string_view name;
+  Row (*make)(const Setting& setting);
+};
+
+inline constexpr RowKind kRows[] = {
+    {"append-100", append_100_row}, {"append-1k", append_1k_row},
+    {"batch-100", batch_100_row},   {"durable-1", durable_1_row},
+    {"durable-64", durable_64_row}, {"scan-1k", scan_1k_row},
+    {"verify", verify_row},         {"open", open_row},
+};
+
+}  // namespace nori::bench

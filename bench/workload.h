@@ -1,0 +1,51 @@
+// The records that are appended: made beforehand, the same ones for every subject.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nori::bench {
+
+inline constexpr std::size_t kKeyBytes = 16;
+
+struct BenchRecord {
+  std::string_view key;
+  std::string_view value;
+  /// As many bytes as the record takes in a nori log when it is appended alone.
+  std::string_view framed;
+};
+
+/// Records with random keys and values. There are few enough to stay in a processor's cache, as
+/// what a program appends usually is.
+class Workload {
+ public:
+  explicit Workload(std::size_t value_bytes);
+  Workload(const Workload&) = delete;
+  Workload& operator=(const Workload&) = delete;
+
+  /// Any index: the records repeat.
+  [[nodiscard]] const BenchRecord& record(std::uint64_t index) const {
+    return records_[index % kRecords];
+  }
+  /// `count` records in a row; kRecords is a multiple of it.
+  [[nodiscard]] std::span<const BenchRecord> batch(std::uint64_t index, std::size_t count) const {
+    return std::span(records_).subspan(index * count % kRecords, count);
+  }
+
+  /// Key and value.
+  [[nodiscard]] std::size_t record_bytes() const { return kKeyBytes + value_bytes_; }
+
+ private:
+  static constexpr std::size_t kRecords = 1000;
+
+  std::size_t value_bytes_;
+  std::string bytes_;
+  std::vector<BenchRecord> records_;
+};
+
+}  // namespace nori::bench
