@@ -873,7 +873,7 @@ class PosixDirectory final : public Directory {
   Result<std::unique_ptr<Lock>> lock(std::string_view name, std::string_view holder) override {
     const auto entry = NORI_TRY(check_name(name));
     const auto path = path_of(name);
-    while (true) {
+    for (int attempt = 0; attempt < kLockAttemptsMax; ++attempt) {
       auto lock = std::make_unique<PosixLock>();
       if (const int error = lock->descriptor_.open_with([&] {
             return ::openat(descriptor_.get(), entry.c_str(), kOpenAlways | O_RDWR | O_CREAT,
@@ -915,6 +915,7 @@ class PosixDirectory final : public Directory {
       }
       return lock;
     }
+    return failure(ESTALE, path, "lock: whenever it is, another file has its name");
   }
 
   const DirectoryTraits& traits() const override { return traits_; }
@@ -954,6 +955,8 @@ class PosixDirectory final : public Directory {
     }
     return {};
   }
+
+  static constexpr int kLockAttemptsMax = 100;
 
   const std::filesystem::path path_;
   Descriptor descriptor_;
@@ -1020,6 +1023,12 @@ class PosixFileSystem final : public FileSystem {
     if (error == ENOENT && create) {
       NORI_TRY(make_directory(path));
       error = directory->open_as(AT_FDCWD, path.c_str(), 0);
+    } else if (error == 0 && create && NORI_TRY(directory->list()).empty()) {
+      // Perhaps made by a process that was killed before it had synced the name.
+      if (auto synced = sync_directory(path / "..");
+          !synced && synced.error().code != ErrorCode::permission) {
+        return std::unexpected(std::move(synced).error());
+      }
     }
     if (error == ENOENT || error == ENOTDIR) {
       return std::unexpected(Error{

@@ -16,16 +16,15 @@ namespace nori {
 /// Views of a payload's bytes, which stay the caller's.
 class FrameBody {
  public:
-  /// Memory for what stands before a record's key, and for all of a small record: one piece costs one
-  /// checksum and one copy instead of three (append-100: 1.2 times as many records a second).
+  /// Memory for what stands before a record's key, and for all of a small record: one piece costs
+  /// one checksum and one copy instead of three (append-100: 1.2 times as many records a second).
   using Scratch = std::array<std::byte, 512>;
 
   /// `scratch` lives as long as the body.
   FrameBody(const Record& record, Scratch& scratch) noexcept {
     std::byte* end = encode_record_head(record, scratch.data());
     const auto key = as_byte_view(record.key);
-    const auto value =
-        record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
+    const auto value = record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
     if (key.size() <= scratch.size() && value.size() <= scratch.size() &&
         kRecordHeadBytesMax + key.size() + value.size() <= scratch.size()) {
       end = std::copy(key.begin(), key.end(), end);
