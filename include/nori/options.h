@@ -56,7 +56,7 @@ enum class OpenMode : std::uint8_t {
 /// How segments are written.
 enum class IoMode : std::uint8_t {
   automatic,  ///< Direct where the filesystem takes it, else buffered. `stats()` says which.
-  direct,     ///< Direct or an error.
+  direct,     ///< Direct or an error; needs a ring.
   buffered,   ///< Through the page cache.
 };
 

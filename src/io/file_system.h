@@ -1,4 +1,4 @@
-// What the log needs of a disk: one interface, two implementations. io/posix_file_system.h is the
+// What the log needs of a disk: one interface, two implementations. io/posix_file_system.cc is the
 // operating system; testing/simulated_disk.h is a disk that is worse than real ones.
 //
 // What is promised about durability, and nothing more:
@@ -52,7 +52,7 @@ struct FileId {
 /// An open file. Threads: any member from any thread; overlapping writes are the caller's fault.
 /// Interrupted and short calls are repeated inside; no call returns EINTR.
 /// Every error carries the operating system's errno and the file's path; ENOSPC and EDQUOT have the
-/// code `no_space`, EACCES and EPERM `permission`, all else `io`.
+/// code `no_space`, EACCES, EPERM and EROFS `permission`, all else `io`.
 class File {
  public:
   virtual ~File() = default;
@@ -72,7 +72,8 @@ class File {
   [[nodiscard]] virtual Result<void> sync() = 0;
 
   /// Reserves space for [offset, offset + bytes) so that writes there find room, and extends the
-  /// size to cover it; it reads as zeros. On `no_space` the size is unchanged. A filesystem that
+  /// size to cover it; it reads as zeros. On `no_space` the size is unchanged: nobody may
+  /// write beyond it meanwhile. A filesystem that
   /// cannot reserve (EOPNOTSUPP) gets the size extended alone.
   [[nodiscard]] virtual Result<void> allocate(std::uint64_t offset, std::uint64_t bytes) = 0;
 
@@ -165,7 +166,8 @@ class FileSystem {
   FileSystem& operator=(const FileSystem&) = delete;
 
   /// Opens a directory. With `create`, makes it and its missing parents (0700) and makes their
-  /// names durable. Without: a missing one is `not_a_log` with ENOENT.
+  /// names durable, also that of a directory found empty. Without: a missing one is `not_a_log`
+  /// with ENOENT.
   [[nodiscard]] virtual Result<std::unique_ptr<Directory>> open_directory(
       const std::filesystem::path& path, bool create) = 0;
 

@@ -329,13 +329,18 @@ class Scanner {
         scan_.segments_behind_end.push_back(id);
       }
     }
+    // A close frame is durable once the file was trimmed behind it, not before.
+    if (auto* segment = walker_->segment(); ends_in_close_ && segment != nullptr) {
+      ends_in_close_ = NORI_TRY(segment->size()) == scan_.end.offset;
+    }
     auto findings = NORI_TRY(examine_tail(directory_, scan_.log_id, *walker_, scan_.durable_mark,
                                           scan_.segments_behind_end));
     if (findings.evidence.empty()) {
       findings.evidence = NORI_TRY(evidence_in_footer_before());
     }
     scan_.bytes_behind_end = findings.bytes_not_blank;
-    scan_.ring_goes_on = findings.ring_goes_on;
+    scan_.bytes_in_segments_behind = findings.bytes_in_segments_behind;
+    scan_.bytes_behind_in_ring = findings.bytes_in_ring;
     if (!findings.evidence.empty()) {
       damaged(scan_.end.segment_id, scan_.end.offset,
               fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
@@ -373,9 +378,10 @@ class Scanner {
         scan_.closed_cleanly = info.closed_cleanly = true;
       }
       if (scan_.bytes_behind_end != 0 || !scan_.segments_behind_end.empty() ||
-          scan_.ring_goes_on) {
+          scan_.bytes_behind_in_ring != 0) {
         info.torn_tail = true;
-        info.bytes_truncated = scan_.bytes_behind_end;
+        info.bytes_truncated =
+            scan_.bytes_behind_end + scan_.bytes_in_segments_behind + scan_.bytes_behind_in_ring;
         info.truncated_at = Position{.segment_id = scan_.end.segment_id,
                                      .offset = scan_.end.offset,
                                      .sequence = scan_.chain.next_sequence};

@@ -78,7 +78,8 @@ struct LogScan {
   // What lies behind the end.
   std::uint64_t bytes_behind_end = 0;  ///< In the end's segment, up to the last that is not blank.
   std::vector<std::uint64_t> segments_behind_end;
-  bool ring_goes_on = false;  ///< The ring has frames behind a hole.
+  std::uint64_t bytes_in_segments_behind = 0;
+  std::uint64_t bytes_behind_in_ring = 0;  ///< Of frames behind a hole that only the ring has.
 
   /// Durable data is missing or altered: at the end, and why.
   std::optional<Error> damage;

@@ -36,7 +36,8 @@ constexpr std::uint64_t kStraightPart = 4;
 }  // namespace
 
 LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
-                     const WalOptions& options, const LogId& log_id)
+                     const WalOptions& options, const LogId& log_id,
+                     std::shared_ptr<FlushTurn> turn)
     : file_system_(file_system),
       directory_(directory),
       io_(io),
@@ -46,6 +47,7 @@ LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, cons
       has_background_(options.background_thread),
       log_id_(log_id),
       step_bytes_(kStepBytesMin),
+      turn_(std::move(turn)),
       zero_step_bytes_(kZeroStepBytesMin) {}
 
 LogWriter::~LogWriter() { stop_background(); }
@@ -55,9 +57,10 @@ std::uint64_t LogWriter::tail_bytes() const noexcept { return kTailBlocks * bloc
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
                                                     io::Directory& directory,
                                                     const LogScan& recovered, const IoChoice& io,
-                                                    const WalOptions& options) {
+                                                    const WalOptions& options,
+                                                    std::shared_ptr<FlushTurn> turn) {
   std::unique_ptr<LogWriter> writer(
-      new LogWriter(file_system, directory, io, options, recovered.log_id));
+      new LogWriter(file_system, directory, io, options, recovered.log_id, std::move(turn)));
   NORI_TRY(writer->write_opening(recovered));
   writer->start_background();
   return writer;

@@ -52,11 +52,9 @@ class LogWriter {
   /// Begins an epoch behind a recovered log's end: makes the ring and writes the opening frame,
   /// which is durable on return. The objects referred to outlive the writer. Errors: `no_space`,
   /// `io`: the log is as it was; try again.
-  [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(io::FileSystem& file_system,
-                                                                io::Directory& directory,
-                                                                const LogScan& recovered,
-                                                                const IoChoice& io,
-                                                                const WalOptions& options);
+  [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(
+      io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
+      const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn);
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
@@ -77,8 +75,6 @@ class LogWriter {
 
   [[nodiscard]] WalkPoint end() const;
   [[nodiscard]] Position durable_position() const;
-  /// Lives on behind the writer, for readers.
-  [[nodiscard]] std::shared_ptr<const FlushTurn> progress() const { return turn_; }
   /// The newest segment that has its name.
   [[nodiscard]] std::uint64_t named_segment_id() const;
   [[nodiscard]] std::optional<Error> failure() const;
@@ -112,7 +108,7 @@ class LogWriter {
   };
 
   LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
-            const WalOptions& options, const LogId& log_id);
+            const WalOptions& options, const LogId& log_id, std::shared_ptr<FlushTurn> turn);
 
   [[nodiscard]] std::uint64_t block_bytes() const noexcept { return io_.mode.block_bytes; }
   [[nodiscard]] std::uint64_t tail_bytes() const noexcept;
@@ -185,7 +181,7 @@ class LogWriter {
   std::mutex grow_mutex_;
   std::uint64_t step_bytes_;  ///< Of the next allocation. Guarded by grow_mutex_.
 
-  const std::shared_ptr<FlushTurn> turn_ = std::make_shared<FlushTurn>();
+  const std::shared_ptr<FlushTurn> turn_;
   Flushing flushing_;
   std::atomic<std::uint64_t> flushing_id_{0};
 

@@ -179,17 +179,14 @@ Result<bool> Reader::Impl::is_visible(const FrameHeader& header) {
   return header.end_sequence() <= NORI_TRY(durable_sequence());
 }
 
-// Everything before it is durable: as the writer of this process says, or the ring's header.
+// Everything before it is durable: as the log's own writer says, or another's in the ring's header.
 Result<Sequence> Reader::Impl::durable_sequence() {
-  if (source_.progress != nullptr) {
-    source_.durable =
-        std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
-  } else {
-    NORI_TRY(walker_.refresh_ring());
-    if (walker_.ring() != nullptr) {
-      if (const auto mark = NORI_TRY(walker_.ring()->mark()); mark) {
-        source_.durable = std::max(source_.durable, mark->durable_mark);
-      }
+  source_.durable =
+      std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
+  NORI_TRY(walker_.refresh_ring());
+  if (walker_.ring() != nullptr) {
+    if (const auto mark = NORI_TRY(walker_.ring()->mark()); mark) {
+      source_.durable = std::max(source_.durable, mark->durable_mark);
     }
   }
   return source_.durable;

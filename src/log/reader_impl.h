@@ -19,7 +19,7 @@ class Reader::Impl {
   struct Source {
     std::shared_ptr<io::Directory> directory;
     LogId log_id;
-    /// How far the writer of this process is, if there is one.
+    /// How far this log's writer is, if it has one.
     std::shared_ptr<const FlushTurn> progress;
     /// Everything before it is durable.
     Sequence durable = 0;

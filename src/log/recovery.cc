@@ -67,9 +67,9 @@ class Recovery {
       copy_to_quarantine(name, scan_.end.offset, scan_.bytes_behind_end,
                          fmt::format("{}.{}", name, scan_.end.offset));
     }
-    if (scan_.ring_goes_on) {
-      const auto ring = NORI_TRY(directory_.open(kRingName, io::Access::read,
-                                                 io::Creation::existing));
+    if (scan_.bytes_behind_in_ring != 0) {
+      const auto ring =
+          NORI_TRY(directory_.open(kRingName, io::Access::read, io::Creation::existing));
       copy_to_quarantine(kRingName, 0, NORI_TRY(ring->size()), kRingName);
     }
     return {};
@@ -121,6 +121,8 @@ class Recovery {
       NORI_TRY(ensure_file(start, walker.place()));
       NORI_TRY(write_segment_again(start, walker));
       if (i != 0) {
+        // A footer says that the next name is durable. A killed process leaves names that are not.
+        NORI_TRY(directory_.sync());
         NORI_TRY(end_in_footer(scan_.segments_to_rewrite[i - 1]));
       }
     }

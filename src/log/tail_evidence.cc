@@ -40,12 +40,28 @@ bool kind_byte_fits(std::byte byte) noexcept {
   return kind >= 1 && kind <= 6;
 }
 
+// Whether `offset`, where the chain ends, holds an opening frame that was cut short. It is durable
+// before anything else of its epoch is written: torn itself, it says that nothing is missing.
+Result<bool> is_torn_opening(SegmentReader& segment, std::uint32_t seed, std::uint64_t offset,
+                             const FrameChain& chain) {
+  const auto header = decode_frame_header(NORI_TRY(segment.view(offset, kFrameHeaderBytes)),
+                                          place_seed(seed, offset));
+  if (!header || header->kind != FrameKind::opening ||
+      header->first_sequence != chain.next_sequence) {
+    return false;
+  }
+  const auto frame = NORI_TRY(segment.view(offset, header->frame_bytes()));
+  return frame.size() != header->frame_bytes() ||
+         !payload_matches(*header, frame.subspan(kFrameHeaderBytes));
+}
+
 // Headers at every offset from `from` on.
 Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id,
                                      std::uint64_t from, const FrameChain& chain) {
   TailFindings findings;
   const auto seed = segment_seed(log_id, 0, segment.segment_id());
   const auto file_bytes = NORI_TRY(segment.size());
+  const bool opening_is_torn = NORI_TRY(is_torn_opening(segment, seed, from, chain));
   std::uint64_t not_blank_end = from;
   std::uint64_t ghost_end = from;
   for (auto chunk = from; chunk < file_bytes; chunk += kChunkBytes) {
@@ -60,7 +76,7 @@ Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id
         continue;
       }
       const auto header = decode_frame_header(bytes.subspan(i), place_seed(seed, offset));
-      if (!header) {
+      if (!header || (offset == from && opening_is_torn)) {
         continue;
       }
       findings.evidence =
@@ -81,8 +97,7 @@ Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id
 }
 
 Result<void> examine_ring(RingView& ring, const LogId& log_id, const FramePlaceInLog& end,
-                          const FrameChain& chain,
-                          const std::vector<SegmentHeader>& headers_behind,
+                          const FrameChain& chain, const std::vector<SegmentHeader>& headers_behind,
                           TailFindings& findings) {
   if (const auto mark = NORI_TRY(ring.mark()); mark) {
     findings.evidence = evidence_in(chain, mark->durable_mark, 0, "the ring's header");
@@ -121,8 +136,11 @@ Result<void> examine_ring(RingView& ring, const LogId& log_id, const FramePlaceI
         if (!findings.evidence.empty()) {
           return {};
         }
-        findings.ring_goes_on = findings.ring_goes_on || (header->kind == FrameKind::records &&
-                                                          header->epoch == chain.epoch);
+        const bool is_in_segment = seed == candidates.front().seed &&
+                                   address < end.ring_address() + findings.bytes_not_blank;
+        if (header->kind == FrameKind::records && header->epoch == chain.epoch && !is_in_segment) {
+          findings.bytes_in_ring += header->frame_bytes();
+        }
       }
     }
   }
@@ -178,7 +196,9 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
       }
     }
     if (findings.evidence.empty()) {
-      findings.evidence = NORI_TRY(examine_segment(**segment, log_id, 0, chain)).evidence;
+      auto in_segment = NORI_TRY(examine_segment(**segment, log_id, 0, chain));
+      findings.evidence = std::move(in_segment.evidence);
+      findings.bytes_in_segments_behind += in_segment.bytes_not_blank;
     }
   }
   if (findings.evidence.empty() && walker.ring() != nullptr) {

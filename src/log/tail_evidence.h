@@ -21,8 +21,10 @@ struct TailFindings {
   /// Bytes from the end to the last one in its segment that is not blank. Frames of another life of
   /// the log count as blank.
   std::uint64_t bytes_not_blank = 0;
-  /// The ring holds frames of the chain's epoch that do not continue it.
-  bool ring_goes_on = false;
+  /// What else is cut: in the segments behind, and in the ring, where frames of the chain's epoch
+  /// do not continue it.
+  std::uint64_t bytes_in_segments_behind = 0;
+  std::uint64_t bytes_in_ring = 0;
 };
 
 /// Looks for evidence that the frame which `walker` does not find had been durable: in the rest of

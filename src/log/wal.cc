@@ -29,6 +29,7 @@ constexpr std::uint64_t kSegmentBytesMax = 4 * kGiB;
 constexpr std::uint64_t kRingBytesMin = 64 * kKiB;
 constexpr std::uint64_t kRingBytesMax = kGiB;
 constexpr std::chrono::minutes kWindowMax{1};
+constexpr int kAttemptsMax = 100;
 
 Result<void> check(const WalOptions& options) {
   const auto refuse = [&](std::string_view what) {
@@ -134,6 +135,8 @@ class Wal::Impl {
   LogScan scan_;
   bool is_recovered_ = false;  ///< All that scan_ keeps is durable and ends at a block's end.
   std::optional<Error> failure_;
+  /// Readers have it too, also those made before there is a writer.
+  const std::shared_ptr<FlushTurn> turn_ = std::make_shared<FlushTurn>();
   std::unique_ptr<LogWriter> writer_owned_;
   std::atomic<LogWriter*> writer_{nullptr};
 
@@ -260,7 +263,8 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
       }
       NORI_TRY(recover());
     }
-    writer_owned_ = NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, io_, options_));
+    writer_owned_ =
+        NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_));
     return {};
   }();
   if (!begun) {
@@ -390,8 +394,8 @@ Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
   Reader::Impl::Source source;
   source.directory = directory_;
   source.log_id = scan_.log_id;
+  source.progress = turn_;
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
-    source.progress = writer->progress();
     source.end = writer->end();
   } else {
     const std::lock_guard lock(begin_mutex_);
@@ -401,10 +405,18 @@ Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
 }
 
 Result<Position> Wal::Impl::position_at(TimePoint time) {
-  const auto end = current_position();
-  auto reader = NORI_TRY(read_from(time, {}));
-  const auto entry = NORI_TRY(reader.next());
-  return entry ? entry->position : end;
+  // A segment may be deleted on the way: then the first record of that time is another one.
+  for (int attempt = 0;; ++attempt) {
+    const auto end = current_position();
+    const auto found = [&]() -> Result<Position> {
+      auto reader = NORI_TRY(read_from(time, {}));
+      const auto entry = NORI_TRY(reader.next());
+      return entry ? entry->position : end;
+    }();
+    if (found || found.error().code != ErrorCode::gone || attempt == kAttemptsMax) {
+      return found;
+    }
+  }
 }
 
 WalStats Wal::Impl::stats() {
