@@ -366,8 +366,7 @@ TEST_F(FrameChainTest, ARotationThatLeadsNowhereIsNoneOfTheChain) {
   const auto rotation = frame(FrameKind::rotation, 100, epoch(5));
   EXPECT_FALSE(continued_by(rotation, payload));
   EXPECT_FALSE(continued_by(rotation));
-  encode_rotation({.next_segment_id = 1, .next_offset = 4096, .next_ring_base = 0},
-                  payload.data());
+  encode_rotation({.next_segment_id = 1, .next_offset = 4096, .next_ring_base = 0}, payload.data());
   EXPECT_TRUE(continued_by(rotation, payload));
 }
 

@@ -144,8 +144,7 @@ TEST_F(RingMarkTest, AnotherLogsMarkIsNone) {
 
 TEST_F(RingMarkTest, EveryTruncationIsNoticed) {
   write(1, 1000);
-  for (std::size_t bytes = 0; bytes < kRingMarkOffset + kRingMarkStride + kRingMarkBytes;
-       ++bytes) {
+  for (std::size_t bytes = 0; bytes < kRingMarkOffset + kRingMarkStride + kRingMarkBytes; ++bytes) {
     EXPECT_FALSE(decode_ring_mark(ByteView(ring_).first(bytes), log_id())) << bytes;
   }
 }
@@ -154,10 +153,9 @@ TEST_F(RingMarkTest, MarksStayOffTheHeadersPageAndTheFrames) {
   write(0, ~std::uint64_t{0});
   write(1, ~std::uint64_t{0});
   for (std::size_t i = 0; i < ring_.size(); ++i) {
-    const bool is_mark =
-        (i >= kRingMarkOffset && i < kRingMarkOffset + kRingMarkBytes) ||
-        (i >= kRingMarkOffset + kRingMarkStride &&
-         i < kRingMarkOffset + kRingMarkStride + kRingMarkBytes);
+    const bool is_mark = (i >= kRingMarkOffset && i < kRingMarkOffset + kRingMarkBytes) ||
+                         (i >= kRingMarkOffset + kRingMarkStride &&
+                          i < kRingMarkOffset + kRingMarkStride + kRingMarkBytes);
     EXPECT_TRUE(is_mark || ring_[i] == std::byte{0}) << i;
   }
 }

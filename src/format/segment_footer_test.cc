@@ -33,8 +33,7 @@ SegmentSummary summary_with(std::size_t index_entries) {
                          .end_offset = kEndOffset,
                          .index = {}};
   for (std::size_t i = 0; i < index_entries; ++i) {
-    summary.index.push_back(
-        {.sequence = 1000 + i, .offset = 4096 + i * 1000, .time_ms = 55 + i});
+    summary.index.push_back({.sequence = 1000 + i, .offset = 4096 + i * 1000, .time_ms = 55 + i});
   }
   return summary;
 }

@@ -110,7 +110,7 @@ Result<std::optional<WalkedFrame>> FrameWalker::next() {
   if (in_ring_) {
     // What the ring's window holds is as good as when it was read: frames do not change.
     auto frame = NORI_TRY(next_in_ring());
-    if (frame && chain_.continued_by(frame->header, frame->payload)) {
+    if (frame && continues(*frame)) {
       advance(*frame);
       return frame;
     }
@@ -127,8 +127,10 @@ Result<std::optional<WalkedFrame>> FrameWalker::next() {
       frame = NORI_TRY(next_in_ring());
     }
     if (frame) {
-      if (!chain_.continued_by(frame->header, frame->payload)) {
-        stop_reason_ = "an opening frame of another life of the log";
+      if (!continues(*frame)) {
+        stop_reason_ = frame->header.kind == FrameKind::rotation
+                           ? "a rotation frame that does not lead to the next segment"
+                           : "an opening frame of another life of the log";
         return std::nullopt;
       }
       if (frame->header.kind == FrameKind::gap) {
@@ -147,12 +149,25 @@ Result<std::optional<WalkedFrame>> FrameWalker::next() {
   return std::nullopt;
 }
 
+bool FrameWalker::continues(const WalkedFrame& frame) const {
+  if (!chain_.continued_by(frame.header, frame.payload)) {
+    return false;
+  }
+  if (frame.header.kind != FrameKind::rotation) {
+    return true;
+  }
+  const auto rotation = decode_rotation(frame.payload);
+  return rotation && rotation->next_segment_id == place_.segment_id + 1;
+}
+
 void FrameWalker::advance(const WalkedFrame& frame) {
   chain_.advance(frame.header);
   in_ring_ = frame.from_ring;
   place_.offset = frame.end_offset();
   if (frame.header.kind == FrameKind::rotation) {
-    // segment_ stays open until the next step, for the frame's views.
+    // segment_ stays open until the next step, for the frame's views. The next one may have a file
+    // of its own although this frame came from the ring.
+    in_ring_ = false;
     const auto rotation =
         decode_rotation(frame.payload)
             .value_or(RotationPayload{.next_segment_id = place_.segment_id + 1, .next_offset = 0});

@@ -89,6 +89,7 @@ class FrameWalker {
   [[nodiscard]] Result<void> open_segment();
   [[nodiscard]] Result<std::optional<WalkedFrame>> next_in_segment();
   [[nodiscard]] Result<std::optional<WalkedFrame>> next_in_ring();
+  [[nodiscard]] bool continues(const WalkedFrame& frame) const;
   void advance(const WalkedFrame& frame);
 
   io::Directory* directory_;

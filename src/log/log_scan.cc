@@ -62,6 +62,13 @@ class Scanner {
   const std::vector<std::uint64_t>& ids() const { return scan_.listing.segment_ids; }
 
   Result<void> no_segments() {
+    if (scan_.listing.has_ring) {
+      // A ring is made when the first segment is durable, and goes when the log is closed.
+      return make_error(ErrorCode::damaged,
+                        "{}: holds a log's ring, but no segment; restore them from a copy, or move "
+                        "the ring away to begin anew",
+                        directory_.path().string());
+    }
     if (!scan_.listing.foreign_files.empty()) {
       return make_error(ErrorCode::not_a_log,
                         "{}: holds {} and no segment of a log; name an empty "
@@ -74,7 +81,8 @@ class Scanner {
 
   // Only a first segment's header can be half there: every later one was durable before its name.
   Result<bool> creation_was_cut_short() {
-    if (ids().size() != 1 || ids().front() != 0 || !scan_.listing.foreign_segments.empty()) {
+    if (scan_.listing.has_ring || ids().size() != 1 || ids().front() != 0 ||
+        !scan_.listing.foreign_segments.empty()) {
       return false;
     }
     const auto segment = NORI_TRY(SegmentReader::open(directory_, 0));
@@ -236,7 +244,7 @@ class Scanner {
       const auto chain_before = walker_->chain();
       const auto frame = NORI_TRY(walker_->next());
       if (frame) {
-        take(*frame, chain_before);
+        NORI_TRY(take(*frame, chain_before));
         quiet_rounds = 0;
         continue;
       }
@@ -255,10 +263,10 @@ class Scanner {
     return {};
   }
 
-  void take(const WalkedFrame& frame, const FrameChain& chain_before) {
+  Result<void> take(const WalkedFrame& frame, const FrameChain& chain_before) {
     if (scan_.segments_to_rewrite.empty() ||
         scan_.segments_to_rewrite.back().segment_id != frame.place.segment_id) {
-      begin_segment(frame.place, chain_before);
+      NORI_TRY(begin_segment(frame.place, chain_before));
     }
     const bool is_far =
         checkpoints_.empty() || checkpoints_.back().place.segment_id != frame.place.segment_id ||
@@ -290,9 +298,10 @@ class Scanner {
       progress_reported_ = progress_.bytes_read;
       on_progress_(progress_);
     }
+    return {};
   }
 
-  void begin_segment(const FramePlaceInLog& first, const FrameChain& chain) {
+  Result<void> begin_segment(const FramePlaceInLog& first, const FrameChain& chain) {
     const auto id = first.segment_id;
     SegmentStart start{.segment_id = id,
                        .first_sequence = chain.next_sequence,
@@ -301,10 +310,12 @@ class Scanner {
                        .ring_base = first.ring_base,
                        .created_ms = chain.time_ms,
                        .has_file = false};
-    if (auto* segment = walker_->segment(); segment != nullptr && segment->segment_id() == id &&
-                                            segment->header_fits() &&
-                                            segment->header()->log_id == scan_.log_id) {
-      start = start_of(*segment->header());
+    const auto segment = SegmentReader::open(directory_, id);
+    if (!segment && segment.error().system_errno != ENOENT) {
+      return std::unexpected(segment.error());
+    }
+    if (segment && (*segment)->header_fits() && (*segment)->header()->log_id == scan_.log_id) {
+      start = start_of(*(*segment)->header());
     }
     if (!scan_.segments_to_rewrite.empty()) {
       scan_.segments_to_rewrite.back().summary = scan_.end_summary.summary();
@@ -312,6 +323,7 @@ class Scanner {
     scan_.segments_to_rewrite.push_back(start);
     scan_.end_summary = SummaryBuilder(chain.next_sequence);
     ++scan_.info.segments_scanned;
+    return {};
   }
 
   // The walker found no frame: is that the end, a torn tail, or damage?
@@ -320,7 +332,7 @@ class Scanner {
     scan_.chain = walker_->chain();
     if (scan_.segments_to_rewrite.empty() ||
         scan_.segments_to_rewrite.back().segment_id != scan_.end.segment_id) {
-      begin_segment(scan_.end, scan_.chain);
+      NORI_TRY(begin_segment(scan_.end, scan_.chain));
     }
     scan_.end_segment = scan_.segments_to_rewrite.back();
     scan_.segments_behind_end.clear();
@@ -333,11 +345,8 @@ class Scanner {
     if (auto* segment = walker_->segment(); ends_in_close_ && segment != nullptr) {
       ends_in_close_ = NORI_TRY(segment->size()) == scan_.end.offset;
     }
-    auto findings = NORI_TRY(examine_tail(directory_, scan_.log_id, *walker_, scan_.durable_mark,
-                                          scan_.segments_behind_end));
-    if (findings.evidence.empty()) {
-      findings.evidence = NORI_TRY(evidence_in_footer_before());
-    }
+    const auto findings = NORI_TRY(examine_tail(directory_, scan_.log_id, *walker_,
+                                                scan_.durable_mark, scan_.segments_behind_end));
     scan_.bytes_behind_end = findings.bytes_not_blank;
     scan_.bytes_in_segments_behind = findings.bytes_in_segments_behind;
     scan_.bytes_behind_in_ring = findings.bytes_in_ring;
@@ -346,27 +355,6 @@ class Scanner {
               fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
     }
     return {};
-  }
-
-  // A footer is written once the next segment's header and name are durable: if the one before the
-  // end has a footer and the end's segment does not even begin, that is no crash.
-  Result<std::string> evidence_in_footer_before() {
-    auto* segment = walker_->segment();
-    const bool begins = segment != nullptr && segment->header_fits() &&
-                        segment->header()->log_id == scan_.log_id &&
-                        (scan_.end.offset != segment->header()->first_offset ||
-                         (segment->header()->first_sequence == scan_.chain.next_sequence &&
-                          segment->header()->epoch == scan_.chain.epoch));
-    if (begins || scan_.end.segment_id <= ids().front() ||
-        !std::ranges::binary_search(ids(), scan_.end.segment_id - 1)) {
-      return std::string{};
-    }
-    const auto before = NORI_TRY(SegmentReader::open(directory_, scan_.end.segment_id - 1));
-    if (!before->header_fits() || !NORI_TRY(before->footer())) {
-      return std::string{};
-    }
-    return fmt::format("the footer of {} says that this segment was there",
-                       segment_name(scan_.end.segment_id - 1));
   }
 
   void report() {
@@ -459,6 +447,10 @@ Result<LogScan> scan_log(io::Directory& directory, Verification verification,
         continue;
       }
       return std::unexpected(done.error());
+    }
+    // Beside a live writer nothing is judged at first sight: a listing may have missed a name.
+    if (scan.damage && attempt == 0) {
+      continue;
     }
     scan.info.next_sequence = scan.chain.next_sequence;
     scan.info.time_taken = std::chrono::duration_cast<std::chrono::microseconds>(

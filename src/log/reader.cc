@@ -110,6 +110,7 @@ Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
       const auto record = decode_record(payload_left_);
       if (!record || next_in_frame_ == frame_.header.end_sequence()) {
         payload_left_ = {};
+        next_in_frame_ = frame_.header.end_sequence();
         return damaged(fmt::format("record {} is malformed", next_in_frame_));
       }
       Entry entry;
@@ -125,14 +126,17 @@ Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
       entry.end = {.segment_id = frame_.place.segment_id,
                    .offset = entry.ends_batch ? frame_.end_offset() : frame_.place.offset,
                    .sequence = entry.sequence + 1};
-      entry.time =
-          TimePoint{std::chrono::milliseconds{static_cast<std::int64_t>(frame_.header.time_ms)}};
+      entry.time = time_point_of(static_cast<std::int64_t>(frame_.header.time_ms));
       entry.op = record->op;
       entry.key = record->key;
       entry.value = record->value;
       entry.expires_at = record->expires_at;
       position_ = entry.end;
       return entry;
+    }
+    if (next_in_frame_ != frame_.header.end_sequence()) {
+      next_in_frame_ = frame_.header.end_sequence();
+      return damaged("the frame has fewer records than its header says");
     }
     if (!NORI_TRY(take_frame(scrutiny))) {
       return std::nullopt;
@@ -228,10 +232,8 @@ Result<Reader::Impl::Verdict> Reader::Impl::judge(Scrutiny scrutiny) {
     const std::vector<std::uint64_t> behind(
         std::ranges::upper_bound(ids, stopped_at.place.segment_id), ids.end());
     why.clear();
-    if (walker_.segment_is_missing()) {
-      if (!behind.empty()) {
-        why = fmt::format("the segment is missing, but {} is there", segment_name(behind.front()));
-      }
+    if (walker_.segment_is_missing() && !behind.empty()) {
+      why = fmt::format("the segment is missing, but {} is there", segment_name(behind.front()));
     } else {
       const auto durable = NORI_TRY(durable_sequence());
       const auto findings =

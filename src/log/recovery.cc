@@ -229,11 +229,14 @@ class Recovery {
     return write_footer(*file, summary, segment_seed(scan_.log_id, 0, start.segment_id), mode_);
   }
 
-  // Into quarantine/ if it can be, else removed.
+  // Into quarantine/; on a full disk removed.
   Result<void> move_away(std::uint64_t segment_id) {
     const auto name = segment_name(segment_id);
     const auto moved = move_into_quarantine(name);
     if (!moved) {
+      if (moved.error().code != ErrorCode::no_space) {
+        return moved;
+      }
       note(name, moved.error());
       NORI_TRY(directory_.remove(name));
     }
@@ -255,12 +258,19 @@ class Recovery {
         directory_.open(segment_name(scan_.end.segment_id), mode_.access, io::Creation::existing));
     NORI_TRY(file->truncate(scan_.end.offset));
     NORI_TRY(file->sync());
-    for (const auto id : scan_.segments_behind_end) {
-      NORI_TRY(move_away(id));
+    // Newest first, so that no crash leaves a hole.
+    for (auto i = scan_.segments_behind_end.size(); i-- > 0;) {
+      NORI_TRY(move_away(scan_.segments_behind_end[i]));
     }
     for (const auto& name : scan_.listing.void_files) {
       // create_segment() has used one of these names up.
       static_cast<void>(directory_.remove(name));
+    }
+    // What continues the log is in its segment. What does not might come to continue it once the
+    // last block is filled.
+    if (scan_.listing.has_ring) {
+      NORI_TRY(directory_.remove(kRingName));
+      scan_.listing.has_ring = false;
     }
     return directory_.sync();
   }

@@ -12,7 +12,7 @@ namespace nori {
 
 /// On return all that `scan` keeps is durable and ends at a block's end (scan.end, moved there by a
 /// padding frame of the last kept epoch), what lies behind is in quarantine/ or was blank, and gone
-/// from the log. The ring is left as it is; nothing in it is needed any more.
+/// from the log; and so is the ring.
 ///
 /// Errors: `no_space`, `io`: nothing that counts was lost; do it again.
 [[nodiscard]] Result<void> recover_log(io::Directory& directory, LogScan& scan,

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/make_error.h"
 #include "base/try.h"
 #include "segment/segment_name.h"
 
@@ -25,6 +26,12 @@ Result<std::unique_ptr<RingView>> RingView::open(io::Directory& directory, const
   std::array<std::byte, kRingHeaderBytes> bytes{};
   const auto bytes_read = NORI_TRY((*file)->read_at(0, bytes));
   const auto header = decode_ring_header(ByteView(bytes).first(bytes_read));
+  if (!header && header.error().fault == HeaderFault::unsupported_version) {
+    // The newest records may be in it.
+    return make_error(ErrorCode::unsupported_version,
+                      "{}: format version {} is newer than this library's; use a newer one",
+                      (directory.path() / kRingName).string(), header.error().version);
+  }
   if (!header || header->log_id != log_id ||
       NORI_TRY((*file)->size()) < kRingDataOffset + header->ring_bytes) {
     return nullptr;

@@ -18,9 +18,9 @@ constexpr std::uint64_t kChunkBytes = 128 * 1024;
 //
 //   row  found                                       proves
 //   E1   a mark beyond the chain's next sequence     its record had been durable
-//   E2   an epoch later than the chain's             all before that epoch's opening had been
-//   durable E3   later frames, footers, segments, same epoch nothing: unsynced blocks land in any
-//   order
+//   E2   an epoch later than the chain's             all before its opening had been durable
+//   E3   later frames, footers, segments, same       nothing: unsynced blocks land in any order
+//        epoch
 std::string evidence_in(const FrameChain& chain, Sequence mark, std::uint64_t epoch,
                         std::string_view where) {
   if (mark > chain.next_sequence) {
@@ -69,6 +69,7 @@ Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id
     const auto chunk_bytes = std::min<std::uint64_t>(bytes.size(), kChunkBytes);
     for (std::uint64_t i = 0; i < chunk_bytes; ++i) {
       const auto offset = chunk + i;
+      const auto not_blank_before = not_blank_end;
       if (bytes[i] != std::byte{0} && offset >= ghost_end) {
         not_blank_end = offset + 1;
       }
@@ -88,7 +89,7 @@ Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id
       }
       if (header->epoch != chain.epoch) {
         ghost_end = std::max(ghost_end, offset + header->frame_bytes());
-        not_blank_end = std::min(not_blank_end, offset);
+        not_blank_end = not_blank_before;
       }
     }
   }
@@ -147,6 +148,45 @@ Result<void> examine_ring(RingView& ring, const LogId& log_id, const FramePlaceI
   return {};
 }
 
+// E4: a footer is written once the next segment's header and name are durable. If the one before
+// the end has a footer and the end's segment does not even begin, that is no crash.
+Result<std::string> evidence_in_footer_before(io::Directory& directory, const LogId& log_id,
+                                              FrameWalker& walker) {
+  const auto& place = walker.place();
+  if (place.segment_id == 0) {
+    return std::string{};
+  }
+  if (auto* segment = walker.segment(); segment != nullptr && segment->header_fits()) {
+    const auto& header = *segment->header();
+    const bool continues = header.first_sequence == walker.chain().next_sequence &&
+                           header.epoch == walker.chain().epoch;
+    if (header.log_id == log_id && (place.offset != header.first_offset || continues)) {
+      return std::string{};
+    }
+  }
+  const auto before = SegmentReader::open(directory, place.segment_id - 1);
+  if (!before) {
+    if (before.error().system_errno == ENOENT) {
+      return std::string{};
+    }
+    return std::unexpected(before.error());
+  }
+  if (!(*before)->header_fits() || (*before)->header()->log_id != log_id ||
+      !NORI_TRY((*before)->footer())) {
+    return std::string{};
+  }
+  return fmt::format("the footer of {} says that this segment was there",
+                     segment_name(place.segment_id - 1));
+}
+
+// E5: no crash puts a file of another log here, and it is not ours to cut.
+std::string evidence_of_another_log(SegmentReader& segment, const LogId& log_id) {
+  if (!segment.header() || segment.header()->log_id == log_id) {
+    return {};
+  }
+  return fmt::format("{} is of another log", segment_name(segment.segment_id()));
+}
+
 }  // namespace
 
 Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
@@ -166,11 +206,17 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
     if (findings.evidence.empty()) {
       findings.evidence = in_segment.evidence;
     }
+    if (findings.evidence.empty()) {
+      findings.evidence = evidence_of_another_log(*segment, log_id);
+    }
     if (findings.evidence.empty() && segment->header().has_value()) {
       findings.evidence =
           evidence_in(chain, segment->header()->durable_mark, segment->header()->epoch,
                       fmt::format("the header in {}", segment_name(segment->segment_id())));
     }
+  }
+  if (findings.evidence.empty()) {
+    findings.evidence = NORI_TRY(evidence_in_footer_before(directory, log_id, walker));
   }
   std::vector<SegmentHeader> headers_behind;
   for (const auto id : segments_behind) {
@@ -184,9 +230,16 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
       }
       return std::unexpected(std::move(segment).error());
     }
+    findings.evidence = evidence_of_another_log(**segment, log_id);
     if (const auto& header = (*segment)->header(); header && header->log_id == log_id) {
-      findings.evidence = evidence_in(chain, header->durable_mark, header->epoch,
-                                      fmt::format("the header in {}", segment_name(id)));
+      // E6: this file got its name once all frames before it were durable, the rotation frame too.
+      if (header->durable_mark >= chain.next_sequence) {
+        findings.evidence =
+            fmt::format("the header in {} says that all before it was durable", segment_name(id));
+      } else {
+        findings.evidence = evidence_in(chain, header->durable_mark, header->epoch,
+                                        fmt::format("the header in {}", segment_name(id)));
+      }
       if (findings.evidence.empty() && (*segment)->header_fits()) {
         headers_behind.push_back(*header);
         if (const auto footer = NORI_TRY((*segment)->footer()); footer) {

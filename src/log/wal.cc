@@ -113,6 +113,7 @@ class Wal::Impl {
   [[nodiscard]] Result<void> unusable() const;
   Result<void> open_for_writing();
   Result<void> recover();
+  Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
   [[nodiscard]] Position scanned_end() const {
@@ -133,6 +134,7 @@ class Wal::Impl {
   // What was found at open; guarded by begin_mutex_ until there is a writer, unchanged afterwards.
   mutable std::mutex begin_mutex_;
   LogScan scan_;
+  bool is_open_for_writing_ = false;  ///< Opening succeeded: there is something to close.
   bool is_recovered_ = false;  ///< All that scan_ keeps is durable and ends at a block's end.
   std::optional<Error> failure_;
   /// Readers have it too, also those made before there is a writer.
@@ -150,6 +152,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
       log->options_.directory, log->options_.mode == OpenMode::create));
   if (!log->is_read_only()) {
     NORI_TRY(log->open_for_writing());
+    log->is_open_for_writing_ = true;
     return log;
   }
   log->scan_ = NORI_TRY(
@@ -212,10 +215,21 @@ Result<void> Wal::Impl::recover() {
   return {};
 }
 
+// What open lacked the space for. The scan is made anew: recovery has changed it.
+Result<void> Wal::Impl::recover_again() {
+  auto scan = NORI_TRY(scan_log(*directory_, options_.verification, {}));
+  if (scan.damage) {
+    return std::unexpected(*scan.damage);
+  }
+  scan.info = std::move(scan_.info);
+  scan_ = std::move(scan);
+  return recover();
+}
+
 Wal::Impl::~Impl() {
   if (is_of_parent()) {
     abandon();
-  } else if (!closed_.load() && directory_ != nullptr && lock_ != nullptr) {
+  } else if (is_open_for_writing_ && !closed_.load()) {
     static_cast<void>(close());
   }
 }
@@ -255,13 +269,7 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
   }
   auto begun = [&]() -> Result<void> {
     if (!is_recovered_) {
-      auto info = scan_.info;
-      scan_ = NORI_TRY(scan_log(*directory_, options_.verification, {}));
-      scan_.info = std::move(info);
-      if (scan_.damage) {
-        return std::unexpected(*scan_.damage);
-      }
-      NORI_TRY(recover());
+      NORI_TRY(recover_again());
     }
     writer_owned_ =
         NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_));
@@ -318,7 +326,7 @@ Result<void> Wal::Impl::commit(Sequence target) {
   if (target <= scan_.durable_mark || is_read_only()) {
     return {};
   }
-  return recover();  // without room at open; everything is durable where that succeeds
+  return recover_again();  // without room at open; everything is durable where that succeeds
 }
 
 Result<void> Wal::Impl::rotate() {

@@ -1,0 +1,52 @@
+#include "base/crc32c.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+
+#include "base/bytes.h"
+
+namespace nori {
+namespace {
+
+std::uint32_t crc_of(std::string_view text, std::uint32_t seed = 0) {
+  return crc32c(seed, as_byte_view(text));
+}
+
+// The check value of the CRC catalogue, and RFC 3720, B.4.
+TEST(Crc32cTest, IsTheOneOfTheStandards) {
+  EXPECT_EQ(crc_of("123456789"), 0xe3069283U);
+  EXPECT_EQ(crc_of(std::string(32, '\0')), 0x8a9136aaU);
+  EXPECT_EQ(crc_of(std::string(32, '\xff')), 0x62a8ab43U);
+  std::string rising;
+  for (char c = 0; c < 32; ++c) {
+    rising.push_back(c);
+  }
+  EXPECT_EQ(crc_of(rising), 0x46dd794eU);
+}
+
+TEST(Crc32cTest, OfNothingIsTheSeed) {
+  EXPECT_EQ(crc_of(""), 0U);
+  EXPECT_EQ(crc_of("", 0x12345678), 0x12345678U);
+}
+
+TEST(Crc32cTest, CanBeTakenPieceByPiece) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) {
+    text.push_back(static_cast<char>(i * 37));
+  }
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    EXPECT_EQ(crc_of(text.substr(cut), crc_of(text.substr(0, cut))), crc_of(text)) << cut;
+  }
+}
+
+// What makes a place's number fit as a seed: for given bytes, unlike seeds give unlike checksums.
+TEST(Crc32cTest, UnlikeSeedsNeverMeet) {
+  for (unsigned bit = 0; bit < 32; ++bit) {
+    EXPECT_NE(crc_of("frame", 7), crc_of("frame", 7 ^ (1U << bit)));
+  }
+}
+
+}  // namespace
+}  // namespace nori

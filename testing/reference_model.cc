@@ -1,0 +1,157 @@
+#include "testing/reference_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/try.h"
+
+namespace nori::testing {
+
+Result<LogContents> read_all(const Wal& wal) {
+  LogContents contents;
+  contents.next_sequence = wal.current_position().sequence;
+  auto reader = NORI_TRY(wal.read_from(begin_of_log));
+  for (;;) {
+    const auto entry = NORI_TRY(reader.next());
+    if (!entry) {
+      return contents;
+    }
+    contents.entries.push_back(entry->copy());
+  }
+}
+
+void ReferenceLog::begin_append(std::vector<OwnedRecord> batch) {
+  ++appends_begun_;
+  pending_.clear();
+  for (auto& record : batch) {
+    pending_.push_back({.record = std::move(record)});
+  }
+  pending_.back().ends_batch = true;
+}
+
+std::string ReferenceLog::end_append(const Result<Appended>& answer) {
+  const auto first = appended_end();
+  const auto end = first + pending_.size();
+  if (answer) {
+    if (answer->sequence != first || answer->position.sequence != first ||
+        answer->end.sequence != end) {
+      return fmt::format("records [{}, {}) were appended as [{}, {})", first, end, answer->sequence,
+                         answer->end.sequence);
+    }
+  } else if (answer.error().code == ErrorCode::io) {
+    return {};  // whether it survives is unknown
+  } else if (!answer.error().position) {
+    pending_.clear();
+    return {};
+  } else if (answer.error().position->sequence != first) {
+    return fmt::format("records [{}, {}) were appended at {}, and are not durable", first, end,
+                       answer.error().position->sequence);
+  }
+  std::ranges::move(pending_, std::back_inserter(records_));
+  pending_.clear();
+  return {};
+}
+
+std::string ReferenceLog::acknowledge_durable(Sequence end) {
+  durable_end_ = std::max(durable_end_, end);
+  // A pending append may be there already.
+  if (end > appended_end() + pending_.size()) {
+    return fmt::format("records before {} are said to be durable, and {} were appended", end,
+                       appended_end());
+  }
+  return {};
+}
+
+void ReferenceLog::begin_delete(Sequence position) { first_max_ = std::max(first_max_, position); }
+
+std::string ReferenceLog::end_delete(Sequence first) {
+  if (first < first_min_ || first > first_max_) {
+    return fmt::format("the log begins at record {}, not in [{}, {}]", first, first_min_,
+                       first_max_);
+  }
+  first_min_ = first_max_ = first;
+  return {};
+}
+
+const ReferenceLog::Kept* ReferenceLog::at(Sequence sequence) const noexcept {
+  if (sequence < records_.size()) {
+    return &records_[sequence];
+  }
+  sequence -= records_.size();
+  return sequence < pending_.size() ? &pending_[sequence] : nullptr;
+}
+
+std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
+  const auto& entries = found.entries;
+  const auto end = found.next_sequence;
+  const auto end_min = crash == Crash::power ? durable_end_ : appended_end();
+  if (end < end_min) {
+    return fmt::format("record {} is missing: the log ends at {}", end_min - 1, end);
+  }
+  if (end > appended_end() + pending_.size()) {
+    return fmt::format("the log ends at {}, and {} records were appended", end,
+                       appended_end() + pending_.size());
+  }
+  if (end != 0 && !at(end - 1)->ends_batch) {
+    return fmt::format("the log ends at {}, within a batch", end);
+  }
+  const auto first = entries.empty() ? end : entries.front().sequence;
+  if (first < first_min_ || first > first_max_) {
+    return fmt::format("the log begins at record {}, not in [{}, {}]", first, first_min_,
+                       first_max_);
+  }
+  if (entries.size() != end - first) {
+    return fmt::format("{} records were read of [{}, {})", entries.size(), first, end);
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const auto& entry = entries[i];
+    if (entry.sequence != first + i) {
+      return fmt::format("record {} follows record {}", entry.sequence, first + i - 1);
+    }
+    const auto& kept = *at(entry.sequence);
+    const auto& record = kept.record;
+    if (entry.op != record.op || entry.key != record.key || entry.value != record.value ||
+        entry.expires_at != record.expires_at || entry.ends_batch != kept.ends_batch) {
+      return fmt::format("record {} is \"{}\", and \"{}\" was appended", entry.sequence, entry.key,
+                         record.key);
+    }
+    if (kept.epoch != Epoch{} && entry.epoch != kept.epoch) {
+      return fmt::format("record {} was of epoch {:x}, now of {:x}", entry.sequence,
+                         kept.epoch.bits, entry.epoch.bits);
+    }
+    if (i == 0) {
+      continue;
+    }
+    const auto& before = entries[i - 1];
+    if (entry.epoch != before.epoch && entry.epoch.number() <= before.epoch.number()) {
+      return fmt::format("record {} is of epoch {:x}, behind {:x}", entry.sequence,
+                         entry.epoch.bits, before.epoch.bits);
+    }
+    if (entry.time < before.time) {
+      return fmt::format("record {} is older than the one before", entry.sequence);
+    }
+  }
+  return {};
+}
+
+void ReferenceLog::adopt(const LogContents& found) {
+  adopt_undurable(found);
+  durable_end_ = found.next_sequence;
+  first_min_ = first_max_;
+}
+
+void ReferenceLog::adopt_undurable(const LogContents& found) {
+  std::ranges::move(pending_, std::back_inserter(records_));
+  pending_.clear();
+  records_.resize(found.next_sequence);
+  const auto first = found.entries.empty() ? found.next_sequence : found.entries.front().sequence;
+  first_max_ = first;
+  for (const auto& entry : found.entries) {
+    records_[entry.sequence].epoch = entry.epoch;
+  }
+}
+
+}  // namespace nori::testing

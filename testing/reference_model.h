@@ -1,0 +1,105 @@
+// What a log has to hold, kept beside it while it is written, and compared with what is there after
+// a crash.
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nori/error.h"
+#include "nori/position.h"
+#include "nori/record.h"
+#include "nori/wal.h"
+
+namespace nori::testing {
+
+/// A record, owning its bytes.
+struct OwnedRecord {
+  nori::Operation op = nori::Operation::put;
+  std::string key;
+  std::string value;
+  std::optional<TimePoint> expires_at;
+
+  [[nodiscard]] Record view() const {
+    return {.op = op, .key = key, .value = value, .expires_at = expires_at};
+  }
+};
+
+/// What happened since the log was last seen to be written to.
+enum class Crash : std::uint8_t {
+  none,     ///< Everything appended has to be there.
+  process,  ///< The same: what had been appended survives the process.
+  power,    ///< Everything durable has to be there.
+};
+
+/// Everything from the log's first record left to its end.
+struct LogContents {
+  std::vector<OwnedEntry> entries;
+  /// What the next record's sequence will be.
+  Sequence next_sequence = 0;
+};
+
+/// Reads all of it. Errors as Reader::next's.
+[[nodiscard]] Result<LogContents> read_all(const Wal& wal);
+
+/// A log in memory: all that was ever appended, what of it has to survive which crash, and what
+/// may.
+///
+/// Told of every call to a Wal, before and after, it knows more than the log: a log that loses or
+/// invents a record, splits a batch or returns one of another life does not match.
+///
+/// Threads: one at a time. Limits: one append at a time.
+class ReferenceLog {
+ public:
+  /// `batch` is about to be appended as one.
+  void begin_append(std::vector<OwnedRecord> batch);
+  /// What the append answered. Returns what is wrong about that, or nothing.
+  [[nodiscard]] std::string end_append(const Result<Appended>& answer);
+
+  /// Somebody was told that everything before `end` is durable.
+  [[nodiscard]] std::string acknowledge_durable(Sequence end);
+  /// Somebody was told that all of it is.
+  void acknowledge_all_durable() { durable_end_ = appended_end(); }
+
+  /// Whole segments before `position` are about to be deleted.
+  void begin_delete(Sequence position);
+  /// They were, and the log begins at `first` now.
+  [[nodiscard]] std::string end_delete(Sequence first);
+
+  /// Whether a log with this in it is one that `crash` may leave. Returns what is wrong about it,
+  /// or nothing.
+  [[nodiscard]] std::string compare(const LogContents& found, Crash crash) const;
+  /// This is the log from now on: all of it is durable. compare() found nothing wrong.
+  void adopt(const LogContents& found);
+  /// The same, but it is no more durable than it was: it was only looked at.
+  void adopt_undurable(const LogContents& found);
+
+  [[nodiscard]] Sequence appended_end() const noexcept { return records_.size(); }
+  [[nodiscard]] Sequence durable_end() const noexcept { return durable_end_; }
+  /// Appends that were begun: a number for the next one's contents.
+  [[nodiscard]] std::uint64_t appends_begun() const noexcept { return appends_begun_; }
+  /// An append was begun whose outcome is not known.
+  [[nodiscard]] bool has_pending() const noexcept { return !pending_.empty(); }
+
+ private:
+  struct Kept {
+    OwnedRecord record;
+    bool ends_batch = false;
+    /// Of the entry, once it was read.
+    Epoch epoch = {};
+  };
+
+  [[nodiscard]] const Kept* at(Sequence sequence) const noexcept;
+
+  std::vector<Kept> records_;  ///< By sequence, deleted ones included.
+  std::vector<Kept> pending_;  ///< May be there, behind records_, all or none.
+  Sequence durable_end_ = 0;
+  std::uint64_t appends_begun_ = 0;
+  // The first record left lies in [first_min_, first_max_].
+  Sequence first_min_ = 0;
+  Sequence first_max_ = 0;
+};
+
+}  // namespace nori::testing
