@@ -191,7 +191,9 @@ class WaitersThreadsTest : public ::testing::TestWithParam<ThreadsCase> {
   void start_anew() {
     wal_.reset();
     told_ = std::vector<Told>(kThreads);
-    for (const auto& name : disk_.list_files("log").value()) {
+    const auto names = disk_.list_files("log");
+    ASSERT_TRUE(names) << names.error().message;
+    for (const auto& name : *names) {
       if (!name.ends_with('/')) {
         EXPECT_TRUE(disk_.remove_file("log/" + name));
       }
