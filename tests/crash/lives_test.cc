@@ -107,7 +107,9 @@ void live_and_die(std::uint64_t first_seed) {
           << trace_of(disk);
       disk.advance_ms(static_cast<std::int64_t>(random.below(100)) - 20);
     }
-    ASSERT_EQ(check_recovery(disk, random_options(random, direct), reference, Crash::process), "")
+    auto last_options = random_options(random, direct);
+    last_options.padding = padding;
+    ASSERT_EQ(check_recovery(disk, last_options, reference, Crash::process), "")
         << "seed " << seed << "\n"
         << trace_of(disk);
   }

@@ -129,16 +129,20 @@ TEST_P(DamagedFilesTest, AMissingNewestSegmentIsDamage) {
   expect_damaged("000002.wal", begin_of(2));
 }
 
-TEST_P(DamagedFilesTest, WithoutAnySegmentItIsNoLogToReadAndABlankOneToWrite) {
+// Where there is a ring, there was a log: no new one is made over what is left of it.
+TEST_P(DamagedFilesTest, WithoutAnySegmentItIsNoLogOrADamagedOne) {
   for (const std::uint64_t id : {0, 1, 2}) {
     ASSERT_TRUE(disk_->remove_file(path_of(id)));
   }
+  const bool has_ring = GetParam() == Ending::power_cut;
+  const auto expected = has_ring ? ErrorCode::damaged : ErrorCode::not_a_log;
   const auto read_only = Wal::open(options_on(*disk_, OpenMode::read_only));
   ASSERT_FALSE(read_only);
-  EXPECT_EQ(read_only.error().code, ErrorCode::not_a_log);
+  EXPECT_EQ(read_only.error().code, expected);
   const auto existing = Wal::open(options_on(*disk_, OpenMode::existing));
   ASSERT_FALSE(existing);
-  EXPECT_EQ(existing.error().code, ErrorCode::not_a_log);
+  EXPECT_EQ(existing.error().code, expected);
+  EXPECT_EQ(Wal::open(options_on(*disk_, OpenMode::create)).has_value(), !has_ring);
 }
 
 // --- of this log, at the wrong place -------------------------------------------------------------
