@@ -45,6 +45,7 @@ enum class Operation : std::uint8_t {
 /// A set of operations, written {Operation::write, Operation::sync}.
 class OperationSet {
  public:
+  // One operation is a set of operations. NOLINTNEXTLINE(google-explicit-constructor)
   constexpr OperationSet(Operation operation) noexcept : bits_(bit(operation)) {}
   constexpr OperationSet(std::initializer_list<Operation> operations) noexcept {
     for (const auto operation : operations) {

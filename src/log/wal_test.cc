@@ -28,7 +28,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::DirectSupport;
-using testing::Repeat;
 using testing::SimulatedDisk;
 using testing::Survival;
 using On = testing::Operation;
@@ -57,6 +56,9 @@ std::string_view code_of(const Result<T>& result) {
 TimePoint at_ms(std::int64_t ms) { return TimePoint{milliseconds{ms}}; }
 
 class WalTest : public ::testing::Test {
+ public:
+  ~WalTest() override { wal_.reset(); }
+
  protected:
   static constexpr std::uint64_t kCapacityBytes = 4 * kGiB;
 
@@ -69,7 +71,6 @@ class WalTest : public ::testing::Test {
     options_.background_thread = false;
     disk_.set_capacity_bytes(kCapacityBytes);
   }
-  ~WalTest() override { wal_.reset(); }
 
   Wal& open(OpenMode mode = OpenMode::create) {
     wal_.reset();
