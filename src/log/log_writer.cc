@@ -328,11 +328,11 @@ Result<void> LogWriter::make_room(std::unique_lock<std::mutex>& place, std::uint
 
 Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
   const auto needed = end_ - placing_.ring_base + frame_bytes + tail_bytes();
-  if (needed > placing_.limit) {
-    const bool waits_for_name = ring_ == nullptr && cut_;
-    if (chain_.next_sequence != placing_.first_sequence || waits_for_name) {
-      return begin_segment(place, frame_bytes);
-    }
+  // Without a ring nothing is placed in a file that has no name yet: it would not survive the process.
+  const bool waits_for_name = ring_ == nullptr && cut_;
+  const bool has_records = chain_.next_sequence != placing_.first_sequence;
+  if (waits_for_name || (needed > placing_.limit && has_records)) {
+    return begin_segment(place, frame_bytes);
   }
   const auto from = placing_.allocated;
   const auto to =
