@@ -328,7 +328,8 @@ Result<void> LogWriter::make_room(std::unique_lock<std::mutex>& place, std::uint
 
 Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
   const auto needed = end_ - placing_.ring_base + frame_bytes + tail_bytes();
-  // Without a ring nothing is placed in a file that has no name yet: it would not survive the process.
+  // Without a ring nothing is placed in a file that has no name yet: it would not survive the
+  // process.
   const bool waits_for_name = ring_ == nullptr && cut_;
   const bool has_records = chain_.next_sequence != placing_.first_sequence;
   if (waits_for_name || (needed > placing_.limit && has_records)) {
