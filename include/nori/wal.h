@@ -292,7 +292,8 @@ class Wal {
   [[nodiscard]] WalStats stats() const;
 
   /// Makes everything durable, ends the log with a close frame and releases it. Afterwards every
-  /// call answers `closed`. On an error the log is released all the same, and opening it recovers.
+  /// call answers `closed`, and the positions are those that open() found. On an error the log is
+  /// released all the same, and opening it recovers.
   [[nodiscard]] Result<void> close();
 
   class Impl;

@@ -1168,21 +1168,18 @@ TEST_F(WalDeleteTest, DeletionMakesDurableWhatLiesBeforeIt) {
 
 TEST_F(WalDeleteTest, AFailureLeavesASuffix) {
   for (std::uint64_t failing = 0; failing < 2; ++failing) {
-    SimulatedDisk disk(failing + 1);
-    options_.file_system = &disk;
+    options_.directory = fmt::format("log {}", failing);
     open();
     for (int i = 0; i < 4; ++i) {
       append(3);
       ok(wal_->rotate());
     }
-    disk.fail_nth(On::remove, failing, EIO);
+    disk_.fail_nth(On::remove, failing, EIO);
     EXPECT_EQ(code_of(wal_->delete_segments_before(wal_->current_position())), "io");
     expect_records(3 * failing, 12);
     append(1);
     EXPECT_EQ(ok(wal_->delete_segments_before(wal_->current_position())), 4 - failing);
     expect_records(12, 13);
-    wal_.reset();
-    options_.file_system = &disk_;
   }
 }
 

@@ -148,7 +148,7 @@ class FaultsTest : public ::testing::TestWithParam<FaultCase> {
 TEST_P(FaultsTest, OfEveryCallLoseNothing) {
   for (const auto& kind : kFaultKinds) {
     for (const auto repeat : {Repeat::once, Repeat::forever}) {
-      for (std::uint64_t after = 0;; ++after) {
+      for (std::uint64_t after = 0;; after += kCrashPointStride) {
         const auto disk = start_.clone();
         disk->set_tracing(true);
         disk->fail_nth(kind.operations, after, kind.system_errno, repeat, kind.drops_pages);

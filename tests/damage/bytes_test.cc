@@ -45,6 +45,8 @@ constexpr std::uint64_t kStride = 13;
 #else
 constexpr std::uint64_t kStride = 1;
 #endif
+// Around a frame's end, in bytes: its header and some more.
+constexpr std::uint64_t kNearBytes = 48;
 // Of the bytes that are zero one in so many is tried, with one bit.
 constexpr std::uint64_t kBlankStride = 97;
 
@@ -125,11 +127,8 @@ class DamagedBytesTest : public ::testing::TestWithParam<Ending> {
     }
   }
 
-  // All that is to be true of a log that was altered so.
-  VerifyReport check(SimulatedDisk& disk, const Alteration& alteration) {
-    const auto expected = expect_of(map_, alteration);
-    const auto before = disk.operations();
-
+  // What a read-only opening and its reader make of it.
+  void check_reading(SimulatedDisk& disk, const Expectation& expected) {
     const auto reading = read_small_log(disk, Verification::all);
     expect_prefix(reading, expected);
     EXPECT_EQ(reading.error.has_value(), expected.damaged);
@@ -137,6 +136,12 @@ class DamagedBytesTest : public ::testing::TestWithParam<Ending> {
       expect_place(*reading.error, expected);
     }
     EXPECT_EQ(reading.recovery.corruption_detected, expected.damaged);
+  }
+
+  // All that is to be true of a log that was altered so.
+  VerifyReport check(SimulatedDisk& disk, const Expectation& expected) {
+    const auto before = disk.operations();
+    check_reading(disk, expected);
     expect_prefix(read_small_log(disk, Verification::tail), expected);
 
     const auto report = verify(kDirectory, &disk);
@@ -229,7 +234,7 @@ TEST_P(DamagedBytesTest, EveryFlippedBitIsToldForWhatItIs) {
         ASSERT_TRUE(disk->flip_bit(path_of(segment.id), offset, bit));
         const auto alteration = alteration_at(segment.id, offset);
         const auto expected = expect_of(map_, alteration);
-        const auto report = check(*disk, alteration);
+        const auto report = check(*disk, expected);
         if (!expected.damaged) {
           check_goes_on(*disk, expected.records);
         } else if (!alteration.header || segment.id != 0) {
@@ -266,6 +271,8 @@ TEST_P(DamagedBytesTest, EveryFlippedBitIsToldForWhatItIs) {
 // Goal: a file cut short is never read beyond, and never mistaken for a shorter log where anything
 // says that it was longer.
 // Method: every length of a sealed segment, and of the newest one up to the end of its frames.
+// Every one is read; verify and an opening for writing have their turn near a frame's ends and now
+// and then in between.
 TEST_P(DamagedBytesTest, EveryTruncationIsToldForWhatItIs) {
   for (const std::uint64_t id : {1, 2}) {
     const auto& segment = map_.segments[id];
@@ -285,7 +292,19 @@ TEST_P(DamagedBytesTest, EveryTruncationIsToldForWhatItIs) {
         }
       }
       const auto expected = expect_of(map_, alteration);
-      static_cast<void>(check(*disk, alteration));
+      const bool is_near_an_end =
+          length < 2 * kSegmentHeaderBytes || std::ranges::any_of(
+                                                  map_.frames,
+                                                  [&](const LogMap::Frame& frame) {
+                                                    return frame.segment_id == id &&
+                                                           length + kNearBytes >= frame.end() &&
+                                                           length <= frame.end() + kNearBytes;
+                                                  });
+      if (is_near_an_end || length % 32 == 0) {
+        static_cast<void>(check(*disk, expected));
+      } else {
+        check_reading(*disk, expected);
+      }
       // A sealed segment's length is attested by what follows it; the newest one's by nothing.
       EXPECT_EQ(expected.damaged, alteration.header || (id == 1 && length < segment.frames_end));
       if (!expected.damaged && length % 16 == 0) {
