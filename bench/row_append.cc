@@ -143,8 +143,9 @@ Row append_row(std::string name, std::string what, const AppendWork& work, const
   Row row{.name = std::move(name),
           .what = std::move(what),
           .rounds = setting.rounds,
-          .subjects = {append_subject(nori_peer(), work, setting), burst_subject(work, setting),
-                       append_subject(pwrite_peer(), work, setting)}};
+          .subjects = {append_subject(nori_peer(), work, setting),
+                       append_subject(nori_peer(IoMode::buffered), work, setting),
+                       burst_subject(work, setting), append_subject(pwrite_peer(), work, setting)}};
   if (work.records_per_append > 1) {
     row.subjects.push_back(append_subject(pwrite_batch_peer(), work, setting));
   }

@@ -7,17 +7,18 @@
 namespace nori::bench {
 namespace {
 
-WalOptions options_for(const std::filesystem::path& directory, Survives survives) {
+WalOptions options_for(const std::filesystem::path& directory, Survives survives, IoMode io) {
   WalOptions options;
   options.directory = directory;
   options.fsync = survives == Survives::machine ? FsyncPolicy::always() : FsyncPolicy::os();
+  options.io = io;
   return options;
 }
 
 class NoriPeer final : public Peer {
  public:
-  NoriPeer(const std::filesystem::path& directory, Survives survives)
-      : wal_(expect(Wal::open(options_for(directory, survives))).wal) {}
+  NoriPeer(const std::filesystem::path& directory, Survives survives, IoMode io)
+      : wal_(expect(Wal::open(options_for(directory, survives, io))).wal) {}
 
   bool append(const BenchRecord& record) override {
     expect(wal_.append(Record::put(record.key, record.value)));
@@ -60,12 +61,12 @@ class NoriPeer final : public Peer {
 
 }  // namespace
 
-PeerKind nori_peer() {
-  return {.name = "nori",
+PeerKind nori_peer(IoMode io) {
+  return {.name = io == IoMode::buffered ? "nori-buffered" : "nori",
           .what = "Wal::append",
           .ours = true,
-          .open = [](const std::filesystem::path& directory, Survives survives) {
-            return std::unique_ptr<Peer>(std::make_unique<NoriPeer>(directory, survives));
+          .open = [io](const std::filesystem::path& directory, Survives survives) {
+            return std::unique_ptr<Peer>(std::make_unique<NoriPeer>(directory, survives, io));
           }};
 }
 

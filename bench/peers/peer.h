@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,6 +13,7 @@
 
 #include "bench/measurement.h"
 #include "bench/workload.h"
+#include "nori/options.h"
 
 namespace nori::bench {
 
@@ -45,11 +47,12 @@ struct PeerKind {
   std::string what;
   /// This log, rather than something it is compared with.
   bool ours = false;
-  std::unique_ptr<Peer> (*open)(const std::filesystem::path& directory, Survives survives);
+  std::function<std::unique_ptr<Peer>(const std::filesystem::path& directory, Survives survives)>
+      open;
 };
 
 /// This log: policy `os` for Survives::process, `always` for Survives::machine.
-[[nodiscard]] PeerKind nori_peer();
+[[nodiscard]] PeerKind nori_peer(IoMode io = IoMode::automatic);
 
 /// A pwrite for each record, of as many bytes as nori writes, into a preallocated file.
 [[nodiscard]] PeerKind pwrite_peer();
