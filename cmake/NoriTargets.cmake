@@ -64,6 +64,11 @@ function(nori_add_tool)
 
   add_library(nori_cli INTERFACE)
   target_include_directories(nori_cli INTERFACE "${PROJECT_SOURCE_DIR}/src")
+  if(NORI_SANITIZER)
+    # Its commands call the library and parse text: optimizing what the sanitizers add takes
+    # minutes and gains nothing.
+    target_compile_options(nori_cli INTERFACE -O0 -g1)
+  endif()
   target_compile_definitions(nori_cli INTERFACE NORI_VERSION="${PROJECT_VERSION}")
   target_link_libraries(nori_cli INTERFACE nori_wal fmt::fmt CLI11::CLI11
                                            nlohmann_json::nlohmann_json Threads::Threads)
