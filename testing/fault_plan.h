@@ -55,6 +55,10 @@ class OperationSet {
   [[nodiscard]] constexpr bool contains(Operation operation) const noexcept {
     return (bits_ & bit(operation)) != 0;
   }
+  [[nodiscard]] friend constexpr OperationSet operator|(OperationSet a, OperationSet b) noexcept {
+    a.bits_ |= b.bits_;
+    return a;
+  }
 
  private:
   [[nodiscard]] static constexpr std::uint32_t bit(Operation operation) noexcept {

@@ -111,16 +111,8 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
     if (entry.sequence != first + i) {
       return fmt::format("record {} follows record {}", entry.sequence, first + i - 1);
     }
-    const auto& kept = *at(entry.sequence);
-    const auto& record = kept.record;
-    if (entry.op != record.op || entry.key != record.key || entry.value != record.value ||
-        entry.expires_at != record.expires_at || entry.ends_batch != kept.ends_batch) {
-      return fmt::format("record {} is \"{}\", and \"{}\" was appended", entry.sequence, entry.key,
-                         record.key);
-    }
-    if (kept.epoch != Epoch{} && entry.epoch != kept.epoch) {
-      return fmt::format("record {} was of epoch {:x}, now of {:x}", entry.sequence,
-                         kept.epoch.bits, entry.epoch.bits);
+    if (auto wrong = compare(entry); !wrong.empty()) {
+      return wrong;
     }
     if (i == 0) {
       continue;
@@ -133,6 +125,24 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
     if (entry.time < before.time) {
       return fmt::format("record {} is older than the one before", entry.sequence);
     }
+  }
+  return {};
+}
+
+std::string ReferenceLog::compare(const OwnedEntry& entry) const {
+  const auto* kept = at(entry.sequence);
+  if (kept == nullptr) {
+    return fmt::format("record {} was never appended", entry.sequence);
+  }
+  const auto& record = kept->record;
+  if (entry.op != record.op || entry.key != record.key || entry.value != record.value ||
+      entry.expires_at != record.expires_at || entry.ends_batch != kept->ends_batch) {
+    return fmt::format("record {} is \"{}\", and \"{}\" was appended", entry.sequence, entry.key,
+                       record.key);
+  }
+  if (kept->epoch != Epoch{} && entry.epoch != kept->epoch) {
+    return fmt::format("record {} was of epoch {:x}, now of {:x}", entry.sequence, kept->epoch.bits,
+                       entry.epoch.bits);
   }
   return {};
 }

@@ -71,6 +71,8 @@ class ReferenceLog {
   /// Whether a log with this in it is one that `crash` may leave. Returns what is wrong about it,
   /// or nothing.
   [[nodiscard]] std::string compare(const LogContents& found, Crash crash) const;
+  /// Whether an entry is what was appended as that record. Returns what is wrong, or nothing.
+  [[nodiscard]] std::string compare(const OwnedEntry& entry) const;
   /// This is the log from now on: all of it is durable. compare() found nothing wrong.
   void adopt(const LogContents& found);
   /// The same, but it is no more durable than it was: it was only looked at.

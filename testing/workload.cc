@@ -75,6 +75,7 @@ bool CheckedLog::run(const Step& step) {
       done = open_log();
       break;
     case Step::Kind::append:
+    case Step::Kind::try_append:
       for (std::uint64_t i = 0; i < step.times && done; ++i) {
         done = append_once(step);
       }
@@ -100,11 +101,18 @@ bool CheckedLog::run(const Step& step) {
     case Step::Kind::delete_old:
       done = delete_segments();
       break;
+    case Step::Kind::read:
+      done = read_back();
+      break;
+    case Step::Kind::follow:
+      done = follow_on();
+      break;
     case Step::Kind::close:
       done = note(wal_->close());
       if (done) {
         reference_.acknowledge_all_durable();
       }
+      follower_.reset();
       wal_.reset();
       break;
   }
@@ -115,6 +123,7 @@ bool CheckedLog::run(const Step& step) {
 }
 
 bool CheckedLog::open_log() {
+  follower_.reset();
   wal_.reset();
   auto opened = Wal::open(options_);
   if (!note(opened)) {
@@ -136,7 +145,13 @@ bool CheckedLog::append_once(const Step& step) {
   auto records = make_records(reference_.appends_begun(), step.records, step.value_bytes);
   reference_.begin_append(records);
   Result<Appended> appended;
-  if (step.records == 1) {
+  if (step.kind == Step::Kind::try_append) {
+    appended = wal_->try_append(records.front().view(), step.durability);
+    if (!appended && appended.error().code == ErrorCode::busy) {
+      complain(reference_.end_append(appended));
+      return true;
+    }
+  } else if (step.records == 1) {
     appended = wal_->append(records.front().view(), step.durability);
   } else {
     Batch batch;
@@ -163,6 +178,84 @@ bool CheckedLog::delete_segments() {
     return false;
   }
   complain(reference_.end_delete(wal_->stats().first_sequence));
+  return true;
+}
+
+bool CheckedLog::read_back() {
+  const auto contents = read_all(*wal_);
+  if (!note(contents)) {
+    return false;
+  }
+  complain(reference_.compare(*contents, Crash::none));
+  const auto& entries = contents->entries;
+  return entries.empty() || !problem_.empty() ||
+         find_again(entries[Random(reference_.appends_begun()).below(entries.size())]);
+}
+
+// A record is found by all its names.
+bool CheckedLog::find_again(const OwnedEntry& entry) {
+  const auto first_of = [&](ReadFrom from) -> Result<std::optional<Position>> {
+    auto reader = wal_->read_from(from);
+    if (!reader) {
+      return std::unexpected(std::move(reader).error());
+    }
+    const auto next = reader->next();
+    if (!next) {
+      return std::unexpected(next.error());
+    }
+    return *next ? std::optional((*next)->position) : std::nullopt;
+  };
+  for (const ReadFrom& from : {ReadFrom{entry.position}, ReadFrom{entry.sequence}}) {
+    const auto found = first_of(from);
+    if (!note(found)) {
+      return false;
+    }
+    if (*found != entry.position) {
+      complain(fmt::format("record {} is not found where it is", entry.sequence));
+    }
+  }
+  const auto at_time = first_of(entry.time);
+  if (!note(at_time)) {
+    return false;
+  }
+  if (!*at_time || (*at_time)->sequence > entry.sequence) {
+    complain(fmt::format("record {} is not found by its time", entry.sequence));
+  }
+  return true;
+}
+
+bool CheckedLog::follow_on() {
+  if (!follower_) {
+    auto reader = wal_->read_from(begin_of_log);
+    if (!note(reader)) {
+      return false;
+    }
+    followed_ = wal_->stats().first_sequence;
+    follower_.emplace(*std::move(reader));
+  }
+  for (;;) {
+    const auto next = follower_->next();
+    if (!next && next.error().code == ErrorCode::gone) {
+      follower_.reset();
+      return true;
+    }
+    if (!note(next)) {
+      return false;
+    }
+    if (!*next) {
+      break;
+    }
+    const auto entry = (*next)->copy();
+    if (entry.sequence != followed_) {
+      complain(fmt::format("the follower came to record {}, not {}", entry.sequence, followed_));
+    }
+    complain(reference_.compare(entry));
+    followed_ = entry.sequence + 1;
+  }
+  if (followed_ != reference_.appended_end()) {
+    complain(fmt::format("the follower ends at {}, and {} records were appended", followed_,
+                         reference_.appended_end()));
+  }
   return true;
 }
 

@@ -18,10 +18,21 @@ namespace nori::testing {
 
 /// One call to a log, or a few alike.
 struct Step {
-  enum class Kind : std::uint8_t { open, append, sync, wait_durable, rotate, delete_old, close };
+  enum class Kind : std::uint8_t {
+    open,
+    append,
+    try_append,
+    sync,
+    wait_durable,
+    rotate,
+    delete_old,
+    read,
+    follow,
+    close,
+  };
 
   Kind kind = Kind::open;
-  // Of `append`.
+  // Of `append` and `try_append`.
   std::uint64_t times = 1;
   std::uint64_t records = 1;  ///< In each call: a batch if there are several.
   std::uint64_t value_bytes = 0;
@@ -49,12 +60,20 @@ using Script = std::vector<Step>;
 [[nodiscard]] inline Step append_batch(std::uint64_t records, std::uint64_t value_bytes = 100) {
   return append_batches(1, records, value_bytes);
 }
+/// Gives way where the ring is full.
+[[nodiscard]] inline Step try_append(std::uint64_t times, std::uint64_t value_bytes = 100) {
+  return {.kind = Step::Kind::try_append, .times = times, .value_bytes = value_bytes};
+}
 [[nodiscard]] inline Step sync() { return {.kind = Step::Kind::sync}; }
 /// For the first half of what is not durable yet.
 [[nodiscard]] inline Step wait_durable() { return {.kind = Step::Kind::wait_durable}; }
 [[nodiscard]] inline Step rotate() { return {.kind = Step::Kind::rotate}; }
 /// All segments but the active one.
 [[nodiscard]] inline Step delete_old() { return {.kind = Step::Kind::delete_old}; }
+/// All of it, and some record again by its position, sequence and time.
+[[nodiscard]] inline Step read() { return {.kind = Step::Kind::read}; }
+/// What came since the last time, with a reader that stays open.
+[[nodiscard]] inline Step follow() { return {.kind = Step::Kind::follow}; }
 [[nodiscard]] inline Step close() { return {.kind = Step::Kind::close}; }
 
 /// The records of one append, which no other has: mostly puts, some of them expiring, some
@@ -96,10 +115,15 @@ class CheckedLog {
   bool open_log();
   bool append_once(const Step& step);
   bool delete_segments();
+  bool read_back();
+  bool find_again(const OwnedEntry& entry);
+  bool follow_on();
 
   WalOptions options_;
   ReferenceLog reference_;
   std::optional<Wal> wal_;
+  std::optional<Reader> follower_;
+  Sequence followed_ = 0;  ///< What the follower returns next.
   std::optional<Error> error_;
   std::string problem_;
   bool was_opened_ = false;

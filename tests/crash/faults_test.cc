@@ -14,9 +14,9 @@
 
 #include "nori/wal.h"
 #include "testing/crash_points.h"
+#include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 #include "testing/workload.h"
-#include "tests/crash/recovered_log.h"
 
 namespace nori::crash_tests {
 namespace {

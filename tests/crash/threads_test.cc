@@ -19,9 +19,9 @@
 
 #include "nori/wal.h"
 #include "testing/random.h"
+#include "testing/recovered_log.h"
 #include "testing/reference_model.h"
 #include "testing/simulated_disk.h"
-#include "tests/crash/recovered_log.h"
 
 namespace nori::crash_tests {
 namespace {

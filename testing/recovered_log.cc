@@ -1,4 +1,4 @@
-#include "tests/crash/recovered_log.h"
+#include "testing/recovered_log.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,12 +12,7 @@
 #include "nori/wal.h"
 #include "testing/workload.h"
 
-namespace nori::crash_tests {
-
-using testing::Crash;
-using testing::LogContents;
-using testing::ReferenceLog;
-using testing::SimulatedDisk;
+namespace nori::testing {
 
 namespace {
 
@@ -107,7 +102,7 @@ class Examination {
     if (info.created != !read_only.has_value()) {
       return info.created ? "a log was created in place of one" : "a log appeared";
     }
-    const auto found = testing::read_all(*wal_);
+    const auto found = read_all(*wal_);
     if (!found) {
       return message_of("read", found.error());
     }
@@ -136,7 +131,7 @@ class Examination {
     reference_.adopt(*found);
     // All that was found is durable now.
     const auto cut = disk_.clone();
-    cut->power_cut(disk_.operations(), {.survival = testing::Survival::nothing});
+    cut->power_cut(disk_.operations(), {.survival = Survival::nothing});
     return compare_on(*cut, "a power cut after opening");
   }
 
@@ -150,8 +145,7 @@ class Examination {
   }
 
   std::string go_on() {
-    testing::CheckedLog log(disk_, options_, reference_);
-    using namespace testing;
+    CheckedLog log(disk_, options_, reference_);
     if (!log.run({open(), append(2), append_batch(3), sync(), append(1)})) {
       return message_of("recovered, but", *log.error());
     }
@@ -170,7 +164,7 @@ class Examination {
         return "a power cut after that: " + wrong;
       }
     }
-    if (!log.run(testing::close())) {
+    if (!log.run(close())) {
       return message_of("close", log.error().value());
     }
     reference_ = log.reference();
@@ -206,7 +200,7 @@ class Examination {
     if (info != nullptr) {
       *info = std::move(opened->recovery);
     }
-    return testing::read_all(opened->wal);
+    return read_all(opened->wal);
   }
 
   std::string read_without_change(std::optional<RecoveryInfo>& report) {
@@ -301,4 +295,4 @@ std::string trace_of(const SimulatedDisk& disk) {
   return fmt::format("{}", fmt::join(disk.trace(), "\n"));
 }
 
-}  // namespace nori::crash_tests
+}  // namespace nori::testing

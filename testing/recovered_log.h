@@ -11,7 +11,7 @@
 #include "testing/reference_model.h"
 #include "testing/simulated_disk.h"
 
-namespace nori::crash_tests {
+namespace nori::testing {
 
 /// A ring and segments as small as can be, and no thread, so that a disk's operations repeat
 /// themselves.
@@ -20,7 +20,7 @@ namespace nori::crash_tests {
 /// Whether the disk keeps what it watches for: no durable byte written with another value, no file
 /// written in two ways, no two writes to one block, no holes under a mapping. What is wrong, or
 /// nothing.
-[[nodiscard]] std::string watched(const testing::SimulatedDisk& disk, const WalOptions& options);
+[[nodiscard]] std::string watched(const SimulatedDisk& disk, const WalOptions& options);
 
 /// What a crash leaves is a log: it can be read without changing it; opening it finds the same,
 /// says so truly, and makes it durable; then it takes records, closes, and opens clean. All of it
@@ -28,16 +28,15 @@ namespace nori::crash_tests {
 /// there is a log.
 ///
 /// Returns what is wrong, or nothing.
-[[nodiscard]] std::string check_recovery(testing::SimulatedDisk& disk, WalOptions options,
-                                         testing::ReferenceLog& reference, testing::Crash crash,
+[[nodiscard]] std::string check_recovery(SimulatedDisk& disk, WalOptions options,
+                                         ReferenceLog& reference, Crash crash,
                                          bool may_be_missing = false);
 
 /// Only reads what is there, and compares it. `reference` becomes it, no more durable than before.
-[[nodiscard]] std::string look_at(testing::SimulatedDisk& disk, WalOptions options,
-                                  testing::ReferenceLog& reference, testing::Crash crash,
-                                  bool may_be_missing = false);
+[[nodiscard]] std::string look_at(SimulatedDisk& disk, WalOptions options, ReferenceLog& reference,
+                                  Crash crash, bool may_be_missing = false);
 
 /// All the disk did, for a failure's message.
-[[nodiscard]] std::string trace_of(const testing::SimulatedDisk& disk);
+[[nodiscard]] std::string trace_of(const SimulatedDisk& disk);
 
-}  // namespace nori::crash_tests
+}  // namespace nori::testing
