@@ -150,7 +150,6 @@ std::string ReferenceLog::compare(const OwnedEntry& entry) const {
 void ReferenceLog::adopt(const LogContents& found) {
   adopt_undurable(found);
   durable_end_ = found.next_sequence;
-  first_min_ = first_max_;
 }
 
 void ReferenceLog::adopt_undurable(const LogContents& found) {

@@ -73,7 +73,8 @@ class ReferenceLog {
   [[nodiscard]] std::string compare(const LogContents& found, Crash crash) const;
   /// Whether an entry is what was appended as that record. Returns what is wrong, or nothing.
   [[nodiscard]] std::string compare(const OwnedEntry& entry) const;
-  /// This is the log from now on: all of it is durable. compare() found nothing wrong.
+  /// This is the log from now on: all of it is durable, save that a deletion nobody was told of may
+  /// be undone yet. compare() found nothing wrong.
   void adopt(const LogContents& found);
   /// The same, but it is no more durable than it was: it was only looked at.
   void adopt_undurable(const LogContents& found);

@@ -244,7 +244,8 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       }
       log.check_stays_failed();
       reference = log.reference();
-      exists = exists || log.was_opened();
+      // With no space it opens all the same, and its names may not be durable yet.
+      exists = exists || (log.was_opened() && !life.fault);
       disk.clear_faults();
       if (form.crash == Crash::process) {
         disk.crash_process();
@@ -255,6 +256,8 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
         return report(number, log.problem());
       }
     }
+    // What a crash cut may be found behind damage: it was appended.
+    const auto appended = life.damage_seed ? std::optional(reference) : std::nullopt;
     auto wrong = watched(disk, options);
     if (wrong.empty()) {
       wrong = look_at(disk, options, reference, form.crash, !exists);
@@ -263,7 +266,7 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       Random random(*life.damage_seed);
       const auto copy = disk.clone();
       damage(*copy, random);
-      wrong = look_at_damaged(*copy, options, reference);
+      wrong = look_at_damaged(*copy, options, *appended);
     }
     if (!wrong.empty()) {
       return report(number, fmt::format("{}: {}", form.name, wrong));

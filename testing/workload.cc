@@ -131,7 +131,7 @@ bool CheckedLog::open_log() {
   }
   was_opened_ = true;
   wal_.emplace(std::move(opened->wal));
-  if (opened->recovery.created && reference_.appends_begun() != 0) {
+  if (opened->recovery.created && reference_.durable_end() != 0) {
     complain("a log was created in place of one");
   }
   if (opened->recovery.next_sequence != reference_.appended_end()) {

@@ -11,14 +11,18 @@ namespace nori {
 Result<std::unique_ptr<AppendRing>> AppendRing::create(io::Directory& directory,
                                                        const LogId& log_id,
                                                        std::uint64_t ring_bytes) {
-  {
+  auto prepared = [&]() -> Result<void> {
     const auto file =
         NORI_TRY(directory.open(kNewRingName, io::Access::write_buffered, io::Creation::replace));
     NORI_TRY(file->allocate(0, kRingDataOffset + ring_bytes));
     // Written, not only allocated: else every first store would begin a journal entry.
     BlockWriter writer(*file, 0, kRingDataOffset);
     NORI_TRY(writer.write_zeros(kRingDataOffset + ring_bytes));
-    NORI_TRY(writer.finish());
+    return writer.finish();
+  }();
+  if (!prepared) {
+    static_cast<void>(directory.remove(kNewRingName));  // what it holds of a full disk
+    return std::unexpected(std::move(prepared).error());
   }
   std::unique_ptr<AppendRing> ring(new AppendRing);
   ring->mapping_ = NORI_TRY(directory.map(kNewRingName));

@@ -75,6 +75,9 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
                       "into a new one",
                       directory_.path().string(), kEpochNumberMax);
   }
+  for (const auto& name : recovered.listing.void_files) {
+    static_cast<void>(directory_.remove(name));  // recovery did where there was one
+  }
   const auto& end = recovered.end;
   placing_.id = end.segment_id;
   placing_.ring_base = end.ring_base;
@@ -363,9 +366,14 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
     next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
     return next.file->allocate(0, next.allocated);
   }();
-  if (!prepared && prepared.error().code != ErrorCode::no_space) {
+  if (prepared) {
+    return {};
+  }
+  if (prepared.error().code != ErrorCode::no_space) {
     return fail(std::move(prepared).error());
   }
+  next.file.reset();
+  static_cast<void>(directory_.remove(kNextSegmentName));
   return prepared;
 }
 

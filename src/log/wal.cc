@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
+#include <span>
 #include <utility>
 
 #include "base/make_error.h"
@@ -113,6 +114,7 @@ class Wal::Impl {
   [[nodiscard]] Result<void> unusable() const;
   Result<void> open_for_writing();
   Result<void> recover();
+  Result<void> read_first_sequence(std::span<const std::uint64_t> segment_ids);
   Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
@@ -143,7 +145,8 @@ class Wal::Impl {
   std::atomic<LogWriter*> writer_{nullptr};
 
   std::mutex delete_mutex_;
-  std::atomic<Sequence> first_sequence_{0};  ///< As far as deletions have told.
+  bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
+  std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
 };
 
 Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
@@ -154,6 +157,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
   if (!log->is_read_only()) {
     NORI_TRY(log->open_for_writing());
     log->is_open_for_writing_ = true;
+    NORI_TRY(log->read_first_sequence(log->scan_.listing.segment_ids));
     return log;
   }
   log->scan_ = NORI_TRY(
@@ -162,7 +166,21 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
     return make_error(ErrorCode::not_a_log, "{}: there is no log here",
                       log->options_.directory.string());
   }
+  // Beside a live writer it may be gone again.
+  static_cast<void>(log->read_first_sequence(log->scan_.listing.segment_ids));
   return log;
+}
+
+// Where its header is damaged, what was known stays.
+Result<void> Wal::Impl::read_first_sequence(std::span<const std::uint64_t> segment_ids) {
+  if (segment_ids.empty()) {
+    return {};
+  }
+  const auto segment = NORI_TRY(SegmentReader::open(*directory_, segment_ids.front()));
+  if (segment->header_fits()) {
+    first_sequence_.store(segment->header()->first_sequence);
+  }
+  return {};
 }
 
 Result<void> Wal::Impl::open_for_writing() {
@@ -378,6 +396,12 @@ Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position
   const auto* writer = writer_.load();
   const auto active = writer != nullptr ? writer->named_segment_id() : scan_.end.segment_id;
   std::uint64_t segments_deleted = 0;
+  // A deletion that a crash or an error cut short may yet be undone: were it then missing before
+  // one that was not, the rest would be no suffix.
+  if (!deletions_are_durable_) {
+    NORI_TRY(directory_->sync());
+    deletions_are_durable_ = true;
+  }
   for (const auto id : NORI_TRY(list_log(*directory_)).segment_ids) {
     if (id >= active) {
       break;
@@ -392,9 +416,11 @@ Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position
         return std::unexpected(durable.error());
       }
     }
+    deletions_are_durable_ = false;
     NORI_TRY(directory_->remove(segment_name(id)));
     first_sequence_.store(next->header()->first_sequence);
     NORI_TRY(directory_->sync());
+    deletions_are_durable_ = true;
     ++segments_deleted;
   }
   return segments_deleted;
@@ -458,21 +484,16 @@ WalStats Wal::Impl::stats() {
       stats.ring_reason = has_ring ? "a writer's, running or killed" : "the log was closed";
     }
   }
-  stats.first_sequence = first_sequence_.load();
   if (const auto listing = list_log(*directory_); listing) {
     stats.segments = listing->segment_ids.size();
-    bool is_first = true;
+    static_cast<void>(read_first_sequence(listing->segment_ids));
     for (const auto id : listing->segment_ids) {
-      const auto segment = SegmentReader::open(*directory_, id);
-      if (!segment) {
-        continue;
+      if (const auto segment = SegmentReader::open(*directory_, id); segment) {
+        stats.bytes_on_disk += (*segment)->size().value_or(0);
       }
-      if (std::exchange(is_first, false) && (*segment)->header_fits()) {
-        stats.first_sequence = (*segment)->header()->first_sequence;
-      }
-      stats.bytes_on_disk += (*segment)->size().value_or(0);
     }
   }
+  stats.first_sequence = first_sequence_.load();
   return stats;
 }
 
