@@ -42,11 +42,12 @@ int report(const Simulation& simulation, std::string_view what) {
 }
 
 int run_one(const Simulation& simulation) {
-  const auto wrong = simulate(simulation);
+  std::vector<std::string> trace;
+  const auto wrong = simulate(simulation, &trace);
   if (!wrong.empty()) {
     return report(simulation, wrong);
   }
-  fmt::print("{} lives, nothing wrong\n", simulation.lives.size());
+  fmt::print("{}\n\n{} lives, nothing wrong\n", fmt::join(trace, "\n"), simulation.lives.size());
   return 0;
 }
 
