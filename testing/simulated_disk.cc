@@ -140,7 +140,7 @@ class SimulatedDisk::State final : public std::enable_shared_from_this<State> {
   Result<void> allocate(const HandleOrigin& origin, Inode& inode, std::uint64_t offset,
                         std::uint64_t bytes);
   Result<void> truncate(const HandleOrigin& origin, Inode& inode, std::uint64_t bytes);
-  Result<std::uint64_t> size(const HandleOrigin& origin, const Inode& inode);
+  Result<io::FileStatus> status(const HandleOrigin& origin, const Inode& inode);
 
   void close(const HandleOrigin& origin, Inode& inode) noexcept;
   void unmap(const HandleOrigin& origin, Inode& inode, std::shared_ptr<MappedMemory>& memory);
@@ -323,7 +323,7 @@ class SimulatedFile final : public io::File {
     return disk_->truncate(origin_, *inode_, bytes);
   }
 
-  Result<std::uint64_t> size() override { return disk_->size(origin_, *inode_); }
+  Result<io::FileStatus> status() override { return disk_->status(origin_, *inode_); }
 
   io::FileId id() const override { return {kDevice, inode_->number}; }
 
@@ -803,10 +803,10 @@ Result<void> State::truncate(const HandleOrigin& origin, Inode& inode, std::uint
   return fate.result();
 }
 
-Result<std::uint64_t> State::size(const HandleOrigin& origin, const Inode& inode) {
+Result<io::FileStatus> State::status(const HandleOrigin& origin, const Inode& inode) {
   const Guard guard(mutex_);
   NORI_TRY(check_alive(origin));
-  return inode.contents.size();
+  return io::FileStatus{.bytes = inode.contents.size(), .has_name = inode.links != 0};
 }
 
 void State::unmap(const HandleOrigin& origin, Inode& inode, std::shared_ptr<MappedMemory>& memory) {

@@ -49,6 +49,12 @@ struct FileId {
   friend bool operator==(const FileId&, const FileId&) = default;
 };
 
+struct FileStatus {
+  std::uint64_t bytes = 0;
+  /// Some name leads to it: it was not removed since it was opened.
+  bool has_name = true;
+};
+
 /// An open file. Threads: any member from any thread; overlapping writes are the caller's fault.
 /// Interrupted and short calls are repeated inside; no call returns EINTR.
 /// Every error carries the operating system's errno and the file's path; ENOSPC and EDQUOT have the
@@ -80,10 +86,19 @@ class File {
   /// Cuts or extends (with zeros) to `bytes`.
   [[nodiscard]] virtual Result<void> truncate(std::uint64_t bytes) = 0;
 
-  [[nodiscard]] virtual Result<std::uint64_t> size() = 0;
+  [[nodiscard]] virtual Result<FileStatus> status() = 0;
+  [[nodiscard]] Result<std::uint64_t> size();
 
   [[nodiscard]] virtual FileId id() const = 0;
 };
+
+inline Result<std::uint64_t> File::size() {
+  auto found = status();
+  if (!found) {
+    return std::unexpected(std::move(found).error());
+  }
+  return found->bytes;
+}
 
 /// A file mapped shared and writable: stores survive the process, not a power cut.
 class Mapping {

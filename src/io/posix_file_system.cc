@@ -388,13 +388,14 @@ class PosixFile final : public File {
     return {};
   }
 
-  Result<std::uint64_t> size() override {
+  Result<FileStatus> status() override {
     NORI_TRY(check_open());
     struct stat status = {};
     if (::fstat(descriptor_.get(), &status) != 0) {
-      return failure(errno, path_, "read its size");
+      return failure(errno, path_, "read its status");
     }
-    return static_cast<std::uint64_t>(status.st_size);
+    return FileStatus{.bytes = static_cast<std::uint64_t>(status.st_size),
+                      .has_name = status.st_nlink != 0};
   }
 
   FileId id() const override { return id_; }

@@ -157,6 +157,7 @@ class LogWriter {
   enum class Flush : std::uint8_t { whole_blocks, durable };
   [[nodiscard]] Result<void> flush(Flush kind);
   [[nodiscard]] Result<void> write_out(std::uint64_t target, Flush kind);
+  [[nodiscard]] Result<void> check_file(std::uint64_t written);
   [[nodiscard]] Result<void> write_last_block(std::uint64_t end);
   [[nodiscard]] Result<void> sync_file();
   [[nodiscard]] std::optional<std::uint64_t> cut_address() const;

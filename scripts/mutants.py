@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Puts each bug of tests/mutants/ back, one at a time, and sees whether a test notices.
+
+  scripts/mutants.py [--only WORD] [--markdown FILE] [--jobs N]
+
+A mutant is a patch that begins with two lines:
+
+  Bug: what is wrong with it
+  Killed by: TARGET FILTER       the test program and the tests (--gtest_filter) that notice first
+
+Those tests run first; only where they do not notice, all others do. They have to pass without the
+patch. Works in build/mutants on a copy of the tree as it is. Exit code: 0 if every mutant was
+killed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "mutants"
+SOURCE = WORK / "source"
+BUILD = WORK / "build"
+# A waiter left asleep is noticed by this.
+SECONDS_MAX = 150
+
+
+def run(command, **options):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", **options)
+
+
+def must(command, **options):
+    done = run(command, **options)
+    if done.returncode != 0:
+        sys.exit(f"{done.stdout}\nfailed: {' '.join(map(str, command))}")
+    return done
+
+
+def copy_tree():
+    names = must(["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+                 cwd=ROOT).stdout.split("\n")
+    wanted = {name for name in names if name and (ROOT / name).is_file()}
+    for old in SOURCE.rglob("*"):
+        if old.is_file() and str(old.relative_to(SOURCE)) not in wanted:
+            old.unlink()
+    for name in wanted:
+        source, target = ROOT / name, SOURCE / name
+        if target.exists() and target.read_bytes() == source.read_bytes():
+            continue  # its time stays, so it is not built again
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+
+def configure():
+    warnings = "-Wall -Wextra"
+    must(["cmake", "-S", SOURCE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
+          "-DCMAKE_CXX_COMPILER=g++", f"-DCMAKE_CXX_FLAGS={warnings} -O1 -g0"])
+
+
+class Mutant:
+    def __init__(self, path):
+        self.path = path
+        self.name = path.stem
+        text = path.read_text()
+        self.bug = re.search(r"^Bug: (.*(?:\n  .*)*)", text, re.M).group(1).replace("\n  ", " ")
+        killers = re.findall(r"^Killed by: (\S+) (\S+)$", text, re.M)
+        if not killers:
+            sys.exit(f"{path}: no line 'Killed by: TARGET FILTER'")
+        self.killers = killers
+
+    def patch(self, *arguments):
+        return run(["patch", "-p1", "--batch", "--no-backup-if-mismatch", "-r", "-", *arguments,
+                    "-i", self.path], cwd=SOURCE)
+
+
+def build(targets, jobs):
+    return run(["cmake", "--build", BUILD, "--parallel", str(jobs), "--target", *targets])
+
+
+def noticed(target, test_filter):
+    """The first test that fails, or None."""
+    program = BUILD / "tests" / target
+    try:
+        done = run([program, f"--gtest_filter={test_filter}", "--gtest_brief=1",
+                    "--gtest_fail_fast"], timeout=SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        return f"{test_filter} (never ends)"
+    if done.returncode == 0:
+        if re.search(r"0 tests from 0 test|\[  PASSED  \] 0 tests", done.stdout):
+            sys.exit(f"{target}: no test is called {test_filter}")
+        return None
+    failed = re.search(r"^\[  FAILED  \] ([^\s,(]+)", done.stdout, re.M)
+    return failed.group(1) if failed else f"{test_filter} (dies, {done.returncode})"
+
+
+def noticed_by_all(jobs):
+    must(["cmake", "--build", BUILD, "--parallel", str(jobs)])
+    done = run(["ctest", "--test-dir", BUILD, "--parallel", str(jobs), "--timeout",
+                str(SECONDS_MAX), "--stop-on-failure", "-E", "crash_hunt|installed_package"])
+    failed = re.search(r"^\s*\d+ - (\S+) \(", done.stdout, re.M)
+    return failed.group(1) if done.returncode != 0 and failed else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="those with this in their name")
+    parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+
+    mutants = [Mutant(path) for path in sorted((ROOT / "tests" / "mutants").glob("*.patch"))
+               if arguments.only in path.name]
+    SOURCE.mkdir(parents=True, exist_ok=True)
+    copy_tree()
+    configure()
+    targets = sorted({target for mutant in mutants for target, _ in mutant.killers})
+    built = build(targets, arguments.jobs)
+    if built.returncode != 0:
+        sys.exit(built.stdout)
+    for target, test_filter in sorted({killer for mutant in mutants for killer in mutant.killers}):
+        if (failed := noticed(target, test_filter)) is not None:
+            sys.exit(f"{failed} of {target} fails without any patch")
+
+    rows, survivors = [], 0
+    for mutant in mutants:
+        began = time.monotonic()
+        applied = mutant.patch()
+        if applied.returncode != 0:
+            sys.exit(f"{mutant.path} does not apply:\n{applied.stdout}")
+        try:
+            built = build([target for target, _ in mutant.killers], arguments.jobs)
+            if built.returncode != 0:
+                sys.exit(f"{mutant.path} does not build:\n{built.stdout}")
+            test = None
+            for target, test_filter in mutant.killers:
+                test = test or noticed(target, test_filter)
+            test = test or noticed_by_all(arguments.jobs)
+        finally:
+            mutant.patch("--reverse")
+        survivors += test is None
+        print(f"{'SURVIVES' if test is None else 'killed'}  {mutant.name}  "
+              f"{test or ''}  {time.monotonic() - began:.0f} s", flush=True)
+        rows.append(f"| `{mutant.name}` | {mutant.bug} | {f'`{test}`' if test else '**survives**'} |")
+    print(f"{len(mutants) - survivors} of {len(mutants)} killed")
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(["| mutant | bug | noticed by |", "|---|---|---|",
+                                                 *rows]) + "\n")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
