@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -156,8 +157,8 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
       log->options_.directory, log->options_.mode == OpenMode::create));
   if (!log->is_read_only()) {
     NORI_TRY(log->open_for_writing());
-    log->is_open_for_writing_ = true;
     NORI_TRY(log->read_first_sequence(log->scan_.listing.segment_ids));
+    log->is_open_for_writing_ = true;
     return log;
   }
   log->scan_ = NORI_TRY(
@@ -250,7 +251,11 @@ Wal::Impl::~Impl() {
   if (is_of_parent()) {
     abandon();
   } else if (is_open_for_writing_ && !closed_.load()) {
-    static_cast<void>(close());
+    try {
+      static_cast<void>(close());
+    } catch (const std::bad_alloc&) {
+      // Released without a close frame, as a killed process leaves it: opening it recovers.
+    }
   }
 }
 
@@ -499,17 +504,20 @@ WalStats Wal::Impl::stats() {
 
 Result<void> Wal::Impl::close() {
   NORI_TRY(check_usable());
-  auto closed = [&]() -> Result<void> {
-    if (is_read_only() || (writer_.load() == nullptr && scan_.closed_cleanly)) {
-      return {};
+  // Whatever happens, std::bad_alloc included.
+  struct Release {
+    Impl& log;
+    ~Release() {
+      log.closed_.store(true);
+      log.writer_.store(nullptr);
+      log.writer_owned_.reset();
+      log.lock_.reset();
     }
-    return NORI_TRY(writer())->close();
-  }();
-  closed_.store(true);
-  writer_.store(nullptr);
-  writer_owned_.reset();
-  lock_.reset();
-  return closed;
+  } const release{*this};
+  if (is_read_only() || (writer_.load() == nullptr && scan_.closed_cleanly)) {
+    return {};
+  }
+  return NORI_TRY(writer())->close();
 }
 
 // --- Wal -----------------------------------------------------------------------------------------
