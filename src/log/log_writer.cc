@@ -336,32 +336,51 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     return begin_segment(place, frame_bytes);
   }
   const auto from = placing_.allocated;
-  const auto to =
-      std::max(round_up(needed, block_bytes()), std::min(from + step_bytes_, placing_.limit));
-  if (to > from) {
+  const auto least = round_up(needed, block_bytes());
+  const auto most = std::max(least, std::min(from + step_bytes_, placing_.limit));
+  if (most > from) {
     const auto file = placing_.file;
     place.unlock();
-    auto allocated = file->allocate(from, to - from);
+    auto allocated = allocate_step(*file, from, least, most);
     place.lock();
     if (!allocated) {
-      return allocated.error().code == ErrorCode::no_space ? allocated
-                                                           : fail(std::move(allocated).error());
+      return allocated.error().code == ErrorCode::no_space
+                 ? std::unexpected(std::move(allocated).error())
+                 : fail(std::move(allocated).error());
     }
-    step_bytes_ = std::min(2 * step_bytes_, kStepBytesMax);
-    placing_.allocated = to;
+    if (*allocated == most) {
+      step_bytes_ = std::min(2 * step_bytes_, kStepBytesMax);
+    }
+    placing_.allocated = *allocated;
   }
   room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
   update_place_limit();
   return {};
 }
 
+Result<std::uint64_t> LogWriter::allocate_step(io::File& file, std::uint64_t from,
+                                               std::uint64_t least, std::uint64_t most) {
+  auto allocated = file.allocate(from, most - from);
+  if (allocated) {
+    return most;
+  }
+  if (allocated.error().code != ErrorCode::no_space || least == most || least <= from) {
+    return std::unexpected(std::move(allocated).error());
+  }
+  // The rest of the disk is used up in small steps.
+  step_bytes_ = kStepBytesMin;
+  NORI_TRY(file.allocate(from, least - from));
+  return least;
+}
+
 // Prepares next.tmp with space for `bytes`.
 Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
   next.limit = segment_bytes_;
-  next.allocated = std::max(bytes, std::min(step_bytes_, next.limit));
   auto prepared = [&]() -> Result<void> {
     next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
-    return next.file->allocate(0, next.allocated);
+    next.allocated = NORI_TRY(
+        allocate_step(*next.file, 0, bytes, std::max(bytes, std::min(step_bytes_, next.limit))));
+    return {};
   }();
   if (!prepared && prepared.error().code != ErrorCode::no_space) {
     return fail(std::move(prepared).error());

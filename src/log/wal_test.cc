@@ -1414,6 +1414,26 @@ TEST_F(WalFullDiskTest, AppendsAnswerNoSpaceAndWorkAgain) {
   expect_records(0, records, 1000);
 }
 
+// The steps in which space is prepared have grown large by then.
+TEST_F(WalFullDiskTest, TheLastOfTheSpaceIsUsedUpInSmallSteps) {
+  options_.segment_bytes = 64 * kMiB;
+  options_.ring_bytes = kMiB;
+  open();
+  append(20'000, 1000);
+  leave_free(0);
+  append_until_full(100'000);
+  append_until_full();
+  leave_free(2 * kMiB);
+  EXPECT_GT(append_until_full(), 1900U);
+  // In the next segment likewise.
+  leave_free(2 * kMiB);
+  ok(wal_->rotate());
+  EXPECT_GT(append_until_full(), 1900U);
+  const auto records = wal_->current_position().sequence;
+  open_after_kill();
+  EXPECT_EQ(recovery_.next_sequence, records);
+}
+
 TEST_F(WalFullDiskTest, WithoutARingLikewise) {
   options_.segment_bytes = 4 * kMiB;
   options_.ring_bytes = WalOptions::kNoRing;
