@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/make_error.h"
 #include "base/preemption.h"
@@ -30,8 +32,17 @@ constexpr std::uint64_t kZeroWriteBytes = 256 * kKiB;
 // blocks), then a rotation or close frame that does not either (2 more).
 constexpr std::uint64_t kTailBlocks = 4;
 constexpr std::uint32_t kEpochNumberMax = 0xff'ffff;
+// What is compared of a frame's end, to see whether it was written.
+constexpr std::size_t kTailCompared = 4096;
 // A larger frame than this part of the ring goes past it.
 constexpr std::uint64_t kStraightPart = 4;
+
+// Whether these bytes are in the file, or may be.
+bool holds(io::File& file, std::uint64_t offset, ByteView bytes) {
+  std::vector<std::byte> found(bytes.size());
+  const auto read = file.read_at(offset, found);
+  return !read || (*read == found.size() && std::ranges::equal(found, bytes));
+}
 
 }  // namespace
 
@@ -271,9 +282,17 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
       return fail(std::move(written).error());
     }
     // Nothing was appended, so nothing of it may be found: it may be there in full.
-    header_bytes.fill(std::byte{0});
-    if (auto blanked = placing_.file->write_at(offset, header_bytes, {}, false); !blanked) {
-      return fail(std::move(blanked).error());
+    const std::array<std::byte, kFrameHeaderBytes> blank{};
+    if (auto blanked = placing_.file->write_at(offset, blank, {}, false); !blanked) {
+      // Copy-on-write takes space for that too. What was cut short is no frame.
+      auto tail = last.empty() ? as_byte_view(front) : last;
+      tail = tail.last(std::min(tail.size(), kTailCompared));
+      const bool is_in_full =
+          holds(*placing_.file, offset, header_bytes) &&
+          holds(*placing_.file, offset + front.size() + last.size() - tail.size(), tail);
+      if (blanked.error().code != ErrorCode::no_space || is_in_full) {
+        return fail(std::move(blanked).error());
+      }
     }
     return written;
   }

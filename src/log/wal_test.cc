@@ -1550,6 +1550,24 @@ TEST_F(WalFullDiskTest, AClosedLogOpensOnAFullDisk) {
   expect_records(0, 4);
 }
 
+// Copy-on-write: a block that was written takes new space to be written again.
+TEST_F(WalFullDiskTest, WithoutARingAWriteThatFindsNoSpaceIsNoFailure) {
+  options_.ring_bytes = WalOptions::kNoRing;
+  open();
+  append(3);
+  disk_.writes_may_hit_no_space(true);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(append_until_full(30'000), 0U);  // so much that some of it is cut off
+    EXPECT_FALSE(wal_->stats().failure);
+    expect_records(0, 3);
+  }
+  disk_.writes_may_hit_no_space(false);
+  append(3);
+  ok(wal_->sync());
+  open_after_power_cut();
+  expect_records(0, 6);
+}
+
 // A thin pool: allocated space does not hold what it promised. The ring keeps what was appended.
 TEST_F(WalFullDiskTest, AThinPoolThatIsFullCostsNoRecord) {
   open();
