@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/make_error.h"
 #include "base/preemption.h"
@@ -30,8 +32,17 @@ constexpr std::uint64_t kZeroWriteBytes = 256 * kKiB;
 // blocks), then a rotation or close frame that does not either (2 more).
 constexpr std::uint64_t kTailBlocks = 4;
 constexpr std::uint32_t kEpochNumberMax = 0xff'ffff;
+// What is compared of a frame's end, to see whether it was written.
+constexpr std::size_t kTailCompared = 4096;
 // A larger frame than this part of the ring goes past it.
 constexpr std::uint64_t kStraightPart = 4;
+
+// Whether these bytes are in the file, or may be.
+bool holds(io::File& file, std::uint64_t offset, ByteView bytes) {
+  std::vector<std::byte> found(bytes.size());
+  const auto read = file.read_at(offset, found);
+  return !read || (*read == found.size() && std::ranges::equal(found, bytes));
+}
 
 }  // namespace
 
@@ -274,9 +285,17 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
       return fail(std::move(written).error());
     }
     // Nothing was appended, so nothing of it may be found: it may be there in full.
-    header_bytes.fill(std::byte{0});
-    if (auto blanked = placing_.file->write_at(offset, header_bytes, {}, false); !blanked) {
-      return fail(std::move(blanked).error());
+    const std::array<std::byte, kFrameHeaderBytes> blank{};
+    if (auto blanked = placing_.file->write_at(offset, blank, {}, false); !blanked) {
+      // Copy-on-write takes space for that too. What was cut short is no frame.
+      auto tail = last.empty() ? as_byte_view(front) : last;
+      tail = tail.last(std::min(tail.size(), kTailCompared));
+      const bool is_in_full =
+          holds(*placing_.file, offset, header_bytes) &&
+          holds(*placing_.file, offset + front.size() + last.size() - tail.size(), tail);
+      if (blanked.error().code != ErrorCode::no_space || is_in_full) {
+        return fail(std::move(blanked).error());
+      }
     }
     return written;
   }
@@ -339,32 +358,51 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     return begin_segment(place, frame_bytes);
   }
   const auto from = placing_.allocated;
-  const auto to =
-      std::max(round_up(needed, block_bytes()), std::min(from + step_bytes_, placing_.limit));
-  if (to > from) {
+  const auto least = round_up(needed, block_bytes());
+  const auto most = std::max(least, std::min(from + step_bytes_, placing_.limit));
+  if (most > from) {
     const auto file = placing_.file;
     place.unlock();
-    auto allocated = file->allocate(from, to - from);
+    auto allocated = allocate_step(*file, from, least, most);
     place.lock();
     if (!allocated) {
-      return allocated.error().code == ErrorCode::no_space ? allocated
-                                                           : fail(std::move(allocated).error());
+      return allocated.error().code == ErrorCode::no_space
+                 ? std::unexpected(std::move(allocated).error())
+                 : fail(std::move(allocated).error());
     }
-    step_bytes_ = std::min(2 * step_bytes_, kStepBytesMax);
-    placing_.allocated = to;
+    if (*allocated == most) {
+      step_bytes_ = std::min(2 * step_bytes_, kStepBytesMax);
+    }
+    placing_.allocated = *allocated;
   }
   room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
   update_place_limit();
   return {};
 }
 
+Result<std::uint64_t> LogWriter::allocate_step(io::File& file, std::uint64_t from,
+                                               std::uint64_t least, std::uint64_t most) {
+  auto allocated = file.allocate(from, most - from);
+  if (allocated) {
+    return most;
+  }
+  if (allocated.error().code != ErrorCode::no_space || least == most || least <= from) {
+    return std::unexpected(std::move(allocated).error());
+  }
+  // The rest of the disk is used up in small steps.
+  step_bytes_ = kStepBytesMin;
+  NORI_TRY(file.allocate(from, least - from));
+  return least;
+}
+
 // Prepares next.tmp with space for `bytes`.
 Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
   next.limit = segment_bytes_;
-  next.allocated = std::max(bytes, std::min(step_bytes_, next.limit));
   auto prepared = [&]() -> Result<void> {
     next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
-    return next.file->allocate(0, next.allocated);
+    next.allocated = NORI_TRY(
+        allocate_step(*next.file, 0, bytes, std::max(bytes, std::min(step_bytes_, next.limit))));
+    return {};
   }();
   if (prepared) {
     return {};

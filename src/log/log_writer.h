@@ -146,6 +146,10 @@ class LogWriter {
   [[nodiscard]] Result<void> begin_segment(std::unique_lock<std::mutex>& place,
                                            std::uint64_t frame_bytes);
   [[nodiscard]] Result<void> open_next_file(std::uint64_t bytes, Placing& next);
+  /// Allocates [from, most), or [from, least) on a disk that lacks the space. Returns the end. With
+  /// grow_mutex_ held.
+  [[nodiscard]] Result<std::uint64_t> allocate_step(io::File& file, std::uint64_t from,
+                                                    std::uint64_t least, std::uint64_t most);
 
   [[nodiscard]] Result<Appended> append_straight(const FrameBody& body, std::uint32_t payload_crc,
                                                  bool may_wait);

@@ -1414,6 +1414,26 @@ TEST_F(WalFullDiskTest, AppendsAnswerNoSpaceAndWorkAgain) {
   expect_records(0, records, 1000);
 }
 
+// The steps in which space is prepared have grown large by then.
+TEST_F(WalFullDiskTest, TheLastOfTheSpaceIsUsedUpInSmallSteps) {
+  options_.segment_bytes = 64 * kMiB;
+  options_.ring_bytes = kMiB;
+  open();
+  append(20'000, 1000);
+  leave_free(0);
+  append_until_full(100'000);
+  append_until_full();
+  leave_free(2 * kMiB);
+  EXPECT_GT(append_until_full(), 1900U);
+  // In the next segment likewise.
+  leave_free(2 * kMiB);
+  ok(wal_->rotate());
+  EXPECT_GT(append_until_full(), 1900U);
+  const auto records = wal_->current_position().sequence;
+  open_after_kill();
+  EXPECT_EQ(recovery_.next_sequence, records);
+}
+
 TEST_F(WalFullDiskTest, WithoutARingLikewise) {
   options_.segment_bytes = 4 * kMiB;
   options_.ring_bytes = WalOptions::kNoRing;
@@ -1528,6 +1548,24 @@ TEST_F(WalFullDiskTest, AClosedLogOpensOnAFullDisk) {
   open();
   append(1);
   expect_records(0, 4);
+}
+
+// Copy-on-write: a block that was written takes new space to be written again.
+TEST_F(WalFullDiskTest, WithoutARingAWriteThatFindsNoSpaceIsNoFailure) {
+  options_.ring_bytes = WalOptions::kNoRing;
+  open();
+  append(3);
+  disk_.writes_may_hit_no_space(true);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(append_until_full(30'000), 0U);  // so much that some of it is cut off
+    EXPECT_FALSE(wal_->stats().failure);
+    expect_records(0, 3);
+  }
+  disk_.writes_may_hit_no_space(false);
+  append(3);
+  ok(wal_->sync());
+  open_after_power_cut();
+  expect_records(0, 6);
 }
 
 // A thin pool: allocated space does not hold what it promised. The ring keeps what was appended.

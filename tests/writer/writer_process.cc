@@ -1,4 +1,4 @@
-#include "tests/kill/writer_process.h"
+#include "tests/writer/writer_process.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 #include <cstring>
 #include <utility>
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 using std::chrono::steady_clock;
 
@@ -93,6 +93,13 @@ bool WriterProcess::wait_for(Message::Kind kind) {
   return listen(std::chrono::seconds(60), [&] { return has_said(kind); });
 }
 
+void WriterProcess::hear_all() {
+  for (auto heard = ~std::size_t{0}; heard != messages_.size();) {
+    heard = messages_.size();
+    hear();
+  }
+}
+
 bool WriterProcess::kill() {
   if (process_ <= 0) {
     return false;
@@ -100,10 +107,7 @@ bool WriterProcess::kill() {
   ::kill(process_, SIGKILL);
   int status = 0;
   ::waitpid(std::exchange(process_, -1), &status, 0);
-  for (auto heard = ~std::size_t{0}; heard != messages_.size();) {
-    heard = messages_.size();
-    hear();
-  }
+  hear_all();
   return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
@@ -113,4 +117,4 @@ const Message* WriterProcess::last(Message::Kind kind) const {
   return found == messages_.rend() ? nullptr : &*found;
 }
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests

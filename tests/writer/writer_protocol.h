@@ -11,15 +11,16 @@
 #include <vector>
 
 #include "nori/options.h"
-#include "tests/kill/workload.h"
+#include "tests/writer/workload.h"
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 /// How a writer is to write, and what.
 struct WriterOptions {
   std::string directory = {};
-  std::string policy = "os";     ///< always, batch, os
-  std::string io = "automatic";  ///< automatic, direct, buffered
+  std::string policy = "os";      ///< always, batch, os
+  std::string io = "automatic";   ///< automatic, direct, buffered
+  std::string padding = "block";  ///< block, none
   std::uint64_t ring_bytes = 256 * kKiB;
   std::uint64_t segment_bytes = kMiB;
   std::uint64_t seed = 0;
@@ -89,6 +90,7 @@ struct WriterOptions {
     options.io = io == "direct"     ? IoMode::direct
                  : io == "buffered" ? IoMode::buffered
                                     : IoMode::automatic;
+    options.padding = padding == "none" ? Padding::none : Padding::block;
     options.ring_bytes = ring_bytes;
     options.segment_bytes = segment_bytes;
     return options;
@@ -106,6 +108,7 @@ struct WriterOptions {
     function("directory", directory);
     function("policy", policy);
     function("io", io);
+    function("padding", padding);
     function("ring_bytes", ring_bytes);
     function("segment_bytes", segment_bytes);
     function("seed", seed);
@@ -128,6 +131,7 @@ struct Message {
     appended,      ///< append() has returned for that thread's append: [first, end).
     durable,       ///< Everything before `end` is.
     deleting,      ///< About to delete segments before `end`.
+    deleted,       ///< They are gone for good: the log begins at `first`.
     held,          ///< A thread is held in the middle of its copy.
     forked,        ///< `append`: the child's process id.
     child_answer,  ///< A call in the child: `thread`: which, `append`: the answer's ErrorCode.
@@ -147,4 +151,4 @@ struct Message {
   std::uint64_t flags = 0;
 };
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "tests/kill/writer_protocol.h"
+#include "tests/writer/writer_protocol.h"
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 /// Killed with its object.
 class WriterProcess {
@@ -27,6 +27,9 @@ class WriterProcess {
   bool listen(std::chrono::microseconds time, const std::function<bool()>& enough);
   /// Until it has said that, or has ended.
   bool wait_for(Message::Kind kind);
+
+  /// Takes everything that it has said by now.
+  void hear_all();
 
   /// SIGKILL. False if it had ended by itself; it has said why on standard error then.
   bool kill();
@@ -50,4 +53,4 @@ class WriterProcess {
   std::uint64_t appends_ = 0;
 };
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests

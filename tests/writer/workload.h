@@ -17,7 +17,7 @@
 #include "nori/record.h"
 #include "nori/wal.h"
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 /// The life (one run of a writer), the thread in it, the number of that thread's append, and the
 /// record's place in what was appended.
@@ -137,4 +137,4 @@ class Workload {
   std::uint64_t large_bytes_;
 };
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests

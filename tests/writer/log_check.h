@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "nori/wal.h"
-#include "tests/kill/workload.h"
-#include "tests/kill/writer_protocol.h"
+#include "tests/writer/workload.h"
+#include "tests/writer/writer_protocol.h"
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 /// The records of a log from the first left on.
 struct Dump {
@@ -65,4 +65,4 @@ class Knowledge {
 /// nanosecond.
 std::vector<std::string> listing(const std::string& directory);
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests

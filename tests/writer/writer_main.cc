@@ -21,10 +21,10 @@
 
 #include "base/preemption.h"
 #include "nori/wal.h"
-#include "tests/kill/workload.h"
-#include "tests/kill/writer_protocol.h"
+#include "tests/writer/workload.h"
+#include "tests/writer/writer_protocol.h"
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 namespace {
 
 [[noreturn]] void fail(std::string_view what) {
@@ -132,13 +132,14 @@ class AppendingThread {
 
  private:
   void maintain() {
-    if (next_ % 500 == 0) {
+    if (next_ % 120 == 0) {
       must(wal_.sync(), "sync");
       if (wal_.durable_position() < last_.end) {
         fail("sync() returned before what was appended before it was durable");
       }
+      say({.kind = Message::Kind::durable, .end = last_.end.sequence});
     }
-    if (next_ % 300 == 0) {
+    if (next_ % 70 == 0) {
       must(wal_.wait_durable(last_.end), "wait_durable");
       say({.kind = Message::Kind::durable, .end = last_.end.sequence});
     }
@@ -150,6 +151,7 @@ class AppendingThread {
     if (options_.deletes != 0 && places_.size() > 3) {
       say({.kind = Message::Kind::deleting, .end = places_.front().sequence});
       must(wal_.delete_segments_before(places_.front()), "delete_segments_before");
+      say({.kind = Message::Kind::deleted, .first = wal_.stats().first_sequence});
       places_.pop_front();
     }
   }
@@ -305,14 +307,14 @@ void append_and_fork_often(Wal& wal, const WriterOptions& options) {
 }
 
 }  // namespace
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests
 
 int main(int count, char** arguments) {
   const auto options =
-      nori::kill_tests::WriterOptions::from_arguments({arguments + 1, arguments + count});
+      nori::writer_tests::WriterOptions::from_arguments({arguments + 1, arguments + count});
   if (!options) {
-    std::fputs("usage: kill_writer NAME=VALUE...  (tests/kill/writer_protocol.h)\n", stderr);
+    std::fputs("usage: test_writer NAME=VALUE...  (tests/writer/writer_protocol.h)\n", stderr);
     return 2;
   }
-  nori::kill_tests::run(*options);
+  nori::writer_tests::run(*options);
 }

@@ -1,4 +1,4 @@
-#include "tests/kill/log_check.h"
+#include "tests/writer/log_check.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 #include <map>
 #include <utility>
 
-namespace nori::kill_tests {
+namespace nori::writer_tests {
 
 std::optional<Dump> read_and_check(const Wal& wal, const Workload& workload, ReadOptions options) {
   auto reader = wal.read_from(begin_of_log, options);
@@ -170,4 +170,4 @@ std::vector<std::string> listing(const std::string& directory) {
   return lines;
 }
 
-}  // namespace nori::kill_tests
+}  // namespace nori::writer_tests
