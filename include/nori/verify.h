@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -51,10 +52,12 @@ struct VerifyReport {
 };
 
 /// Reads and checks everything in the log at `directory`, beside a live writer or without one,
-/// changing nothing. Damage is in the report, not an error.
+/// changing nothing. Damage is in the report, not an error; `listener` is told of it as well, by
+/// this thread, before the call returns.
 ///
 /// Errors: `not_a_log`, `permission`, `unsupported_version`, `io`.
 [[nodiscard]] Result<VerifyReport> verify(const std::filesystem::path& directory,
-                                          io::FileSystem* file_system = nullptr);
+                                          io::FileSystem* file_system = nullptr,
+                                          std::shared_ptr<EventListener> listener = nullptr);
 
 }  // namespace nori

@@ -37,9 +37,10 @@ constexpr std::uint64_t kStraightPart = 4;
 
 LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
                      const WalOptions& options, const LogId& log_id,
-                     std::shared_ptr<FlushTurn> turn)
+                     std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer)
     : file_system_(file_system),
       directory_(directory),
+      observer_(std::move(observer)),
       io_(io),
       fsync_(options.fsync),
       padding_(options.padding),
@@ -58,9 +59,10 @@ Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
                                                     io::Directory& directory,
                                                     const LogScan& recovered, const IoChoice& io,
                                                     const WalOptions& options,
-                                                    std::shared_ptr<FlushTurn> turn) {
-  std::unique_ptr<LogWriter> writer(
-      new LogWriter(file_system, directory, io, options, recovered.log_id, std::move(turn)));
+                                                    std::shared_ptr<FlushTurn> turn,
+                                                    std::shared_ptr<Observer> observer) {
+  std::unique_ptr<LogWriter> writer(new LogWriter(
+      file_system, directory, io, options, recovered.log_id, std::move(turn), std::move(observer)));
   NORI_TRY(writer->write_opening(recovered));
   writer->start_background();
   return writer;
@@ -104,7 +106,7 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   header.payload_crc32c = crc32c(0, block.span().subspan(kFrameHeaderBytes));
   encode_frame_header(header, place_seed(placing_.seed, end.offset), block.data());
   NORI_TRY(placing_.file->write_at(end.offset, block.span(), {}, false));
-  NORI_TRY(placing_.file->sync());
+  NORI_TRY(observer_->timed_sync(segment_name(placing_.id), [&] { return placing_.file->sync(); }));
 
   end_ = end.ring_address();
   advance(header);
@@ -204,6 +206,7 @@ Result<Appended> LogWriter::place_records(const FrameBody& body, std::uint32_t p
 }
 
 void LogWriter::count(const FrameHeader& header) {
+  appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   records_appended_ += header.record_count;
   bytes_appended_ += header.frame_bytes();
   if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
@@ -266,6 +269,7 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
     last = {};
   }
   auto written = placing_.file->write_at(offset, as_byte_view(front), last, false);
+  observer_->note_space(SpaceNeed::placing, written);
   if (!written) {
     if (written.error().code != ErrorCode::no_space) {
       return fail(std::move(written).error());
@@ -300,7 +304,7 @@ void LogWriter::update_place_limit() {
 // Waits until the ring has room, or flushes it.
 Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
                                       std::uint64_t frame_bytes) {
-  ++ring_waits_;
+  const Stopwatch watch;
   const auto wanted = end_ + frame_bytes + tail_bytes() - ring_->bytes();
   place.unlock();
   Result<void> flushed;
@@ -308,6 +312,7 @@ Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
     flushed = flush(Flush::whole_blocks);
     turn_->release();
   }
+  observer_->ring_waits.record(watch.elapsed());
   place.lock();
   return flushed;
 }
@@ -342,6 +347,7 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     const auto file = placing_.file;
     place.unlock();
     auto allocated = file->allocate(from, to - from);
+    observer_->note_space(SpaceNeed::placing, allocated);
     place.lock();
     if (!allocated) {
       return allocated.error().code == ErrorCode::no_space ? allocated
@@ -363,6 +369,7 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
     next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
     return next.file->allocate(0, next.allocated);
   }();
+  observer_->note_space(SpaceNeed::placing, prepared);
   if (!prepared && prepared.error().code != ErrorCode::no_space) {
     return fail(std::move(prepared).error());
   }
@@ -552,6 +559,7 @@ Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBod
     return writer.finish();
   }();
   flushing_.unsynced = true;
+  observer_->note_space(SpaceNeed::placing, written);
   if (written) {
     return {};
   }
@@ -590,6 +598,7 @@ void LogWriter::zero_ahead() {
     return;
   }
   const auto file = placing_.file;
+  const auto name = segment_name(placing_.id);
   room_end_ = std::min(room_end_, base + from - tail_bytes());
   update_place_limit();
   place.unlock();
@@ -597,7 +606,7 @@ void LogWriter::zero_ahead() {
     if (to > allocated) {
       NORI_TRY(file->allocate(allocated, to - allocated));
     }
-    return write_zeros(*file, from, to);
+    return write_zeros(*file, name, from, to);
   }();
   place.lock();
   if (filled) {
@@ -612,14 +621,15 @@ void LogWriter::zero_ahead() {
   zero_wanted_.store(false);
 }
 
-Result<void> LogWriter::write_zeros(io::File& file, std::uint64_t from, std::uint64_t to) {
+Result<void> LogWriter::write_zeros(io::File& file, std::string_view name, std::uint64_t from,
+                                    std::uint64_t to) {
   AlignedBuffer zeros(kZeroWriteBytes);
   std::memset(zeros.data(), 0, zeros.size());
   for (auto offset = from; offset < to; offset += kZeroWriteBytes) {
     NORI_TRY(file.write_at(offset, zeros.span().first(std::min(kZeroWriteBytes, to - offset)), {},
                            false));
   }
-  if (auto synced = file.sync(); !synced) {
+  if (auto synced = observer_->timed_sync(name, [&] { return file.sync(); }); !synced) {
     auto error = std::move(synced).error();
     error.code = ErrorCode::io;  // no write, so not to be tried again
     return std::unexpected(std::move(error));
@@ -639,12 +649,12 @@ void LogWriter::add_stats(WalStats& stats) const {
   {
     const std::lock_guard place(place_mutex_);
     stats.active_segment_id = placing_.id;
+    stats.appends = appends_.load();
     stats.next_sequence = chain_.next_sequence;
     stats.records_appended = records_appended_;
     stats.bytes_appended = bytes_appended_;
     stats.bytes_padding = bytes_padding_;
     stats.rotations = rotations_;
-    stats.ring_waits = ring_waits_;
     stats.ring_bytes_used = end_ - turn_->written.load();
   }
   stats.ring_bytes = ring_ == nullptr ? 0 : ring_->bytes();

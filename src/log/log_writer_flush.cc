@@ -37,6 +37,16 @@ constexpr std::uint64_t kZeroedBytesMin = 256 * kKiB;
 
 // Flushes what is placed when it begins: all of it and durable, or its whole blocks.
 Result<void> LogWriter::flush(Flush kind) {
+  const Stopwatch watch;
+  auto flushed = flush_placed(kind);
+  observer_->note_space(SpaceNeed::flushing, flushed);
+  if (flushed && kind == Flush::durable) {
+    observer_->flushes.record(watch.elapsed());
+  }
+  return flushed;
+}
+
+Result<void> LogWriter::flush_placed(Flush kind) {
   std::uint64_t end = 0;
   Sequence sequence = 0;
   {
@@ -81,7 +91,10 @@ Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
     // A write that carries itself to the disk, where it is the only one.
     const bool dsync = kind == Flush::durable && is_direct() && !flushing_.unsynced && to == target;
     const auto [first, second] = ring_->pieces(from, to - from);
-    auto written = flushing_.file->write_at(from - flushing_.ring_base, first, second, dsync);
+    const auto write = [&] {
+      return flushing_.file->write_at(from - flushing_.ring_base, first, second, dsync);
+    };
+    auto written = dsync ? observer_->timed_sync(segment_name(flushing_.id), write) : write();
     if (!written) {
       // A full disk here is one that breaks its promise of allocated space: the bytes stay in the
       // ring, to be written again.
@@ -110,7 +123,10 @@ Result<void> LogWriter::write_last_block(std::uint64_t end) {
   std::memcpy(block.data(), bytes.data(), bytes.size());
   std::memset(block.data() + bytes.size(), 0, block.size() - bytes.size());
   const bool dsync = is_direct() && !flushing_.unsynced;
-  auto written = flushing_.file->write_at(from - flushing_.ring_base, block.span(), {}, dsync);
+  const auto write = [&] {
+    return flushing_.file->write_at(from - flushing_.ring_base, block.span(), {}, dsync);
+  };
+  auto written = dsync ? observer_->timed_sync(segment_name(flushing_.id), write) : write();
   if (!written) {
     return written.error().code == ErrorCode::no_space ? written : fail(std::move(written).error());
   }
@@ -119,11 +135,18 @@ Result<void> LogWriter::write_last_block(std::uint64_t end) {
 }
 
 Result<void> LogWriter::sync_file() {
-  if (auto synced = flushing_.file->sync(); !synced) {
+  if (auto synced =
+          observer_->timed_sync(segment_name(flushing_.id), [&] { return flushing_.file->sync(); });
+      !synced) {
     return fail(std::move(synced).error());
   }
   flushing_.unsynced = false;
   return {};
+}
+
+Result<void> LogWriter::sync_directory() {
+  auto synced = observer_->timed_sync(".", [&] { return directory_.sync(); });
+  return synced ? Result<void>{} : fail(std::move(synced).error());
 }
 
 std::unexpected<Error> LogWriter::fail(Error error) {
@@ -134,6 +157,7 @@ std::unexpected<Error> LogWriter::fail(Error error) {
       error.code = ErrorCode::io;
       error.message += "; the log takes no more appends: close it and open it again";
       failure_ = std::move(error);
+      observer_->events.post(LogFailed{.error = *failure_});
     }
   }
   turn_->failed.store(true);
@@ -182,16 +206,16 @@ Result<void> LogWriter::pass_cut() {
   if (auto written = write_segment_header(*cut->next_file, cut->next); !written) {
     return retry_or_fail(std::move(written).error());
   }
-  if (auto synced = cut->next_file->sync(); !synced) {
+  if (auto synced = observer_->timed_sync(segment_name(cut->next.first_segment),
+                                          [&] { return cut->next_file->sync(); });
+      !synced) {
     return fail(std::move(synced).error());
   }
   if (auto renamed = directory_.rename(kNextSegmentName, segment_name(cut->next.first_segment));
       !renamed) {
     return retry_or_fail(std::move(renamed).error());
   }
-  if (auto synced = directory_.sync(); !synced) {
-    return fail(std::move(synced).error());
-  }
+  NORI_TRY(sync_directory());
 
   const auto sealed = std::exchange(
       flushing_,
@@ -203,6 +227,9 @@ Result<void> LogWriter::pass_cut() {
     const std::lock_guard place(place_mutex_);
     cut_.reset();
   }
+  observer_->events.post(SegmentRotated{.sealed_segment_id = sealed.id,
+                                        .segment_id = flushing_.id,
+                                        .first_sequence = summary.durable_mark});
   auto footer = write_footer(*sealed.file, summary, segment_seed(log_id_, 0, sealed.id), io_.mode);
   // A segment without a footer is whole: opening the log reads its frames instead.
   return footer || footer.error().code == ErrorCode::no_space ? Result<void>{}
@@ -234,6 +261,18 @@ Result<void> LogWriter::with_turn(Flush kind) {
 }
 
 Result<void> LogWriter::commit(Sequence target) {
+  if (turn_->durable.load(std::memory_order_acquire) >= target) {
+    return {};
+  }
+  const Stopwatch watch;
+  auto durable = wait_durable(target);
+  if (durable) {
+    observer_->durable_waits.record(watch.elapsed());
+  }
+  return durable;
+}
+
+Result<void> LogWriter::wait_durable(Sequence target) {
   // More than once only if others flush in between: a flush of one's own covers the target.
   while (turn_->durable.load(std::memory_order_acquire) < target) {
     if (!turn_->take({.durable = target})) {
@@ -297,9 +336,7 @@ Result<void> LogWriter::write_close_frame() {
     if (auto removed = directory_.remove(kRingName); !removed) {
       return fail(std::move(removed).error());
     }
-    if (auto synced = directory_.sync(); !synced) {
-      return fail(std::move(synced).error());
-    }
+    NORI_TRY(sync_directory());
   }
   return {};
 }
@@ -367,6 +404,7 @@ void LogWriter::run_background() {
         populated_at = turn_->written.load();
         ring_->populate();
       }
+      observer_->events.deliver();
       if (!flushed) {
         not_before = Clock::now() + kRetryAfter;
       } else if (is_due || writes_behind) {

@@ -16,6 +16,7 @@
 #include "log/log_scan.h"
 #include "log/seek.h"
 #include "log/tail_evidence.h"
+#include "observe/event_queue.h"
 #include "segment/segment_name.h"
 #include "segment/segment_reader.h"
 #include "segment/summary_builder.h"
@@ -295,15 +296,27 @@ class Verifier {
 
 }  // namespace
 
-Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system) {
+Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system,
+                            std::shared_ptr<EventListener> listener) {
+  EventQueue events(std::move(listener));
   auto& files = file_system != nullptr ? *file_system : io::posix_file_system();
   const auto directory = NORI_TRY(files.open_directory(path, false));
   for (int attempt = 0;; ++attempt) {
     auto report = Verifier(*directory).run();
     // Beside a live writer a segment may go between its listing and its reading.
-    if (report || report.error().system_errno != ENOENT || attempt == kAttemptsMax) {
-      return report;
+    if (!report && report.error().system_errno == ENOENT && attempt < kAttemptsMax) {
+      continue;
     }
+    if (report) {
+      for (const auto& damage : report->damages) {
+        events.post(DamageFound{.by = DamageFound::By::verify,
+                                .segment_id = damage.segment_id,
+                                .offset = damage.offset,
+                                .reason = damage.reason});
+        events.deliver();
+      }
+    }
+    return report;
   }
 }
 
