@@ -41,6 +41,8 @@ struct VerifyReport {
   std::uint64_t records = 0;
   std::uint64_t bytes = 0;
   std::uint64_t records_in_ring = 0;
+  /// Why the ring was not read, and what that leaves out; empty if it was, or there is none.
+  std::string ring_note;
   Sequence first_sequence = 0;
   Sequence next_sequence = 0;
   Sequence durable_mark = 0;

@@ -54,6 +54,8 @@ struct RecoveryInfo {
   bool corruption_detected = false;
   /// Records that were still in the ring, and are in their segment now.
   std::uint64_t records_from_ring = 0;
+  /// Read-only: why the ring was not read, though there is one, and what that leaves out.
+  std::string ring_note;
   /// Files written to or moved into `quarantine/`, by name.
   std::vector<std::string> quarantined;
   /// What went into no quarantine, and why; empty when nothing.

@@ -31,13 +31,13 @@ std::uint64_t to_ms(TimePoint time) {
 Reader::Impl::Impl(Source source, ReadOptions options)
     : source_(std::move(source)),
       options_(options),
-      walker_(*source_.directory, source_.log_id),
+      walker_(*source_.directory, source_.log_id, source_.ring_access),
       fork_generation_(io::fork_generation()) {}
 
 Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const ReadFrom& from,
                                                          ReadOptions options) {
   std::unique_ptr<Impl> reader(new Impl(std::move(source), options));
-  LogSeeker seeker(*reader->source_.directory, reader->source_.log_id);
+  LogSeeker seeker(*reader->source_.directory, reader->source_.log_id, reader->source_.ring_access);
   const auto start_at = [&](Sequence sequence) -> Result<WalkPoint> {
     reader->skip_to_ = sequence;
     if (const auto& end = reader->source_.end; end && end->chain.next_sequence == sequence) {

@@ -20,6 +20,7 @@ class Reader::Impl {
   struct Source {
     std::shared_ptr<io::Directory> directory;
     LogId log_id;
+    RingAccess ring_access = RingAccess::required;
     /// How far this log's writer is, if it has one.
     std::shared_ptr<const FlushTurn> progress;
     std::shared_ptr<Observer> observer;

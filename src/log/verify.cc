@@ -43,8 +43,9 @@ class Verifier {
     if (report_.segments.empty()) {
       return std::move(report_);  // no header to go by
     }
-    FrameWalker walker(directory_, log_id_);
+    FrameWalker walker(directory_, log_id_, RingAccess::if_permitted);
     NORI_TRY(walker.refresh_ring());
+    report_.ring_note = walker.ring_note();
     walker.seek(start_);
     NORI_TRY(walk(walker));
     for (auto& segment : report_.segments) {

@@ -53,6 +53,18 @@ Result<void> check(const WalOptions& options) {
   return {};
 }
 
+// Whatever a writer may come to write to, move or replace.
+std::vector<std::string> written_names(const LogListing& listing) {
+  auto names = listing.void_files;
+  for (const auto name : {kLockName, kRingName, kQuarantineName}) {
+    names.emplace_back(name);
+  }
+  for (const auto id : listing.segment_ids) {
+    names.push_back(segment_name(id));
+  }
+  return names;
+}
+
 // A new log in an empty directory: its first segment, durable on return.
 Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
                         const WriteMode& mode, LogScan& scan) {
@@ -131,6 +143,9 @@ class Wal::Impl {
             .sequence = scan_.chain.next_sequence};
   }
   [[nodiscard]] bool is_read_only() const { return options_.mode == OpenMode::read_only; }
+  [[nodiscard]] RingAccess ring_access() const {
+    return is_read_only() ? RingAccess::if_permitted : RingAccess::required;
+  }
 
   const WalOptions options_;
   const std::shared_ptr<Observer> observer_;
@@ -178,7 +193,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
 
 // Reads the log and reports damage.
 Result<LogScan> Wal::Impl::scan(const std::function<void(const RecoveryProgress&)>& on_progress) {
-  auto scan = scan_log(*directory_, options_.verification, on_progress);
+  auto scan = scan_log(*directory_, options_.verification, ring_access(), on_progress);
   DamageFound found;
   if (!scan && scan.error().code == ErrorCode::damaged) {
     found.reason = scan.error().message;
@@ -208,6 +223,7 @@ Result<void> Wal::Impl::open_for_writing() {
     return make_error(ErrorCode::not_a_log, "{}: there is no log here; open it with mode create",
                       options_.directory.string());
   }
+  NORI_TRY(directory_->check_owner(written_names(listing)));
   lock_ = NORI_TRY(directory_->lock(kLockName, file_system_.holder_description()));
   scan_ = NORI_TRY(scan(options_.on_recovery_progress));
   if (scan_.blank && options_.mode == OpenMode::existing) {
@@ -464,6 +480,7 @@ Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
   Reader::Impl::Source source;
   source.directory = directory_;
   source.log_id = scan_.log_id;
+  source.ring_access = ring_access();
   source.progress = turn_;
   source.observer = observer_;
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
@@ -522,7 +539,10 @@ WalStats Wal::Impl::stats() {
       const bool has_ring = ring && *ring != nullptr;
       stats.ring_bytes = has_ring ? (*ring)->ring_bytes() : 0;
       stats.ring_bytes_used = scan_.bytes_from_ring;
-      stats.ring_reason = has_ring ? "a writer's, running or killed" : "the log was closed";
+      stats.ring_reason = has_ring ? "a writer's, running or killed"
+                          : !ring && ring.error().code == ErrorCode::permission
+                              ? unreadable_ring_note(ring.error())
+                              : "the log was closed";
     }
   }
   stats.ring_wait_latency = observer_->ring_waits.snapshot();

@@ -131,7 +131,7 @@ TEST_F(ReportTest, VerifyPrintsTheDocumentedFields) {
   ASSERT_TRUE(went_well(finished));
   const json report = json::parse(finished.out);
   EXPECT_EQ(names_in(report),
-            (std::set<std::string>{"segments", "records", "bytes", "records_in_ring",
+            (std::set<std::string>{"segments", "records", "bytes", "records_in_ring", "ring_note",
                                    "first_sequence", "next_sequence", "durable_mark", "bytes_torn",
                                    "damages", "foreign_files"}));
   EXPECT_EQ(report["records"], 300);
