@@ -419,6 +419,7 @@ class SimulatedDirectory final : public io::Directory {
     return disk_->remove(origin_, *inode_, name);
   }
   Result<void> sync() override { return disk_->sync_directory(origin_, *inode_); }
+  Result<void> check_owner(const std::vector<std::string>& /*names*/) override { return {}; }
   Result<std::unique_ptr<io::Directory>> subdirectory(std::string_view name) override {
     return disk_->subdirectory(origin_, *inode_, name);
   }

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 
+#include "nori/events.h"
 #include "nori/position.h"
 
 namespace nori {
@@ -116,6 +118,12 @@ struct WalOptions {
 
   /// Called while `open` reads the log, from the opening thread.
   std::function<void(const RecoveryProgress&)> on_recovery_progress = {};
+
+  /// Is told what happens in the log; nullptr is nobody. See EventListener for threads and rules.
+  std::shared_ptr<EventListener> listener = nullptr;
+
+  /// A sync that takes longer is an event, and counted in WalStats::slow_syncs.
+  std::chrono::milliseconds slow_sync{1000};
 
   /// What the log's files live on; nullptr is the operating system's. Must outlive the log. The
   /// simulated disk of nori_testing is the other one.

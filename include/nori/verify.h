@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct VerifyReport {
   std::uint64_t records = 0;
   std::uint64_t bytes = 0;
   std::uint64_t records_in_ring = 0;
+  /// Why the ring was not read, and what that leaves out; empty if it was, or there is none.
+  std::string ring_note;
   Sequence first_sequence = 0;
   Sequence next_sequence = 0;
   Sequence durable_mark = 0;
@@ -51,10 +54,12 @@ struct VerifyReport {
 };
 
 /// Reads and checks everything in the log at `directory`, beside a live writer or without one,
-/// changing nothing. Damage is in the report, not an error.
+/// changing nothing. Damage is in the report, not an error; `listener` is told of it as well, by
+/// this thread, before the call returns.
 ///
 /// Errors: `not_a_log`, `permission`, `unsupported_version`, `io`.
 [[nodiscard]] Result<VerifyReport> verify(const std::filesystem::path& directory,
-                                          io::FileSystem* file_system = nullptr);
+                                          io::FileSystem* file_system = nullptr,
+                                          std::shared_ptr<EventListener> listener = nullptr);
 
 }  // namespace nori

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nori/error.h"
+#include "nori/latency.h"
 #include "nori/options.h"
 #include "nori/position.h"
 #include "nori/record.h"
@@ -53,6 +54,8 @@ struct RecoveryInfo {
   bool corruption_detected = false;
   /// Records that were still in the ring, and are in their segment now.
   std::uint64_t records_from_ring = 0;
+  /// Read-only: why the ring was not read, though there is one, and what that leaves out.
+  std::string ring_note;
   /// Files written to or moved into `quarantine/`, by name.
   std::vector<std::string> quarantined;
   /// What went into no quarantine, and why; empty when nothing.
@@ -83,13 +86,39 @@ struct WalStats {
   std::string ring_reason;
   /// What a durable flush is padded to, in bytes.
   std::uint64_t block_bytes = 0;
-  /// Since this opening.
+  // What follows is counted since this opening, in this process; docs/watching.md says more.
+  /// Calls that appended something. A batch is one.
+  std::uint64_t appends = 0;
   std::uint64_t records_appended = 0;
+  /// Of their frames, headers included.
   std::uint64_t bytes_appended = 0;
+  /// Of frames without records: what fills blocks up, and what ends a segment.
   std::uint64_t bytes_padding = 0;
+  /// For durability.
   std::uint64_t flushes = 0;
   std::uint64_t rotations = 0;
+  /// How often an append found the ring full.
   std::uint64_t ring_waits = 0;
+  /// Those that took longer than WalOptions::slow_sync.
+  std::uint64_t slow_syncs = 0;
+  /// What EventListener::on_event() threw.
+  std::uint64_t listener_exceptions = 0;
+  /// Events that found too many others waiting for the listener.
+  std::uint64_t events_dropped = 0;
+  /// What reading and recovering the log took when it was opened.
+  std::chrono::microseconds recovery_time{0};
+  /// From the call of `append` to its return, durability included where it is asked for. Of each
+  /// 64th that succeeded, from the first on: to look at the clock is a good part of an append.
+  LatencyHistogram append_latency;
+  /// How long appends that found the ring full waited for room. All of them.
+  LatencyHistogram ring_wait_latency;
+  /// How long calls that found something not yet durable waited for it, with success. All of them.
+  LatencyHistogram durable_wait_latency;
+  /// Of flushes for durability that succeeded: from the padding to the durable mark. All of them.
+  LatencyHistogram flush_latency;
+  /// Of every sync of a file or directory and every write that carries itself to the disk, whatever
+  /// came of it, that the log made since its first append.
+  LatencyHistogram sync_latency;
   /// The log takes no appends, and why.
   std::optional<Error> failure;
 };
@@ -300,6 +329,8 @@ class Wal {
   explicit Wal(std::shared_ptr<Impl> impl);
 
  private:
+  void finish() noexcept;
+
   std::shared_ptr<Impl> impl_;
 };
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <chrono>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -42,6 +43,7 @@ struct LogSummary {
   bool is_damaged = false;
   std::optional<LogContents> contents;
   WalStats stats;
+  std::uint64_t segments_scanned = 0;  ///< To open it, here.
 };
 
 Result<LogSummary> summarize(const StatOptions& options) {
@@ -55,6 +57,7 @@ Result<LogSummary> summarize(const StatOptions& options) {
   summary.durable_mark = summary.stats.durable_sequence;
   summary.bytes = summary.stats.bytes_on_disk;
   summary.is_damaged = opened.recovery.corruption_detected;
+  summary.segments_scanned = opened.recovery.segments_scanned;
   if (options.quick) {
     return summary;
   }
@@ -96,6 +99,8 @@ std::string to_json(const std::string& directory, const LogSummary& summary) {
   json["io"] = {{"mode", io_name(summary.stats)},
                 {"reason", summary.stats.io_reason},
                 {"block_bytes", summary.stats.block_bytes}};
+  json["opening"] = {{"time_us", summary.stats.recovery_time.count()},
+                     {"segments_scanned", summary.segments_scanned}};
   if (summary.contents) {
     json["bytes_padding"] = summary.contents->bytes_padding;
     json["bytes_torn"] = summary.contents->bytes_torn;
@@ -144,6 +149,9 @@ std::string to_text(const std::string& directory, const LogSummary& summary) {
   }
   line("io", fmt::format("{}, blocks of {} bytes: {}", io_name(stats), stats.block_bytes,
                          stats.io_reason));
+  line("opening", fmt::format("{:.3f} s, {} segments scanned",
+                              std::chrono::duration<double>(stats.recovery_time).count(),
+                              summary.segments_scanned));
   if (summary.contents && summary.contents->bytes_torn > 0) {
     line("torn tail", fmt::format("{}, no damage: a writer was killed or the power failed",
                                   bytes_text(summary.contents->bytes_torn)));

@@ -36,6 +36,7 @@ std::string to_json(const VerifyReport& found) {
   json["records"] = found.records;
   json["bytes"] = found.bytes;
   json["records_in_ring"] = found.records_in_ring;
+  json["ring_note"] = found.ring_note;
   json["first_sequence"] = found.first_sequence;
   json["next_sequence"] = found.next_sequence;
   json["durable_mark"] = found.durable_mark;
@@ -69,6 +70,9 @@ std::string to_text(const VerifyReport& found) {
   }
   for (const std::string& file : found.foreign_files) {
     add("foreign file, left alone: {}\n", file);
+  }
+  if (!found.ring_note.empty()) {
+    add("ring: {}\n", found.ring_note);
   }
   if (found.bytes_torn > 0) {
     add("torn tail, no damage: {} bytes\n", found.bytes_torn);

@@ -168,6 +168,10 @@ class Directory {
   /// wrote.
   [[nodiscard]] virtual Result<std::unique_ptr<Lock>> lock(std::string_view name,
                                                            std::string_view holder) = 0;
+  /// Whether this process may write here as the owner of it all would: `permission` where the
+  /// directory belongs to another user than this process runs as (root's will do), or one of those
+  /// of `names` that are there does. The message names the user.
+  [[nodiscard]] virtual Result<void> check_owner(const std::vector<std::string>& names) = 0;
   [[nodiscard]] virtual const DirectoryTraits& traits() const = 0;
   /// For messages.
   [[nodiscard]] virtual const std::filesystem::path& path() const = 0;

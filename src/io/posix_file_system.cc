@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -754,6 +755,27 @@ DirectoryTraits traits_of(int directory) {
   return traits;
 }
 
+/// "1000 (ada)", as far as the name is known.
+std::string user_text(uid_t user) {
+  passwd entry = {};
+  passwd* found = nullptr;
+  std::array<char, 4096> buffer = {};
+  if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+    return fmt::format("{}", user);
+  }
+  return fmt::format("{} ({})", user, found->pw_name);
+}
+
+/// What this process wrote there, its owner might not be able to open any more.
+std::unexpected<Error> foreign(const std::string& path, uid_t owner, uid_t user) {
+  return make_error(
+      ErrorCode::permission,
+      "{}: belongs to user {}, and this process runs as user {}: a log is written by "
+      "its owner alone; run as that user, give all of the log to this one (chown -R), "
+      "or open it read-only",
+      path, user_text(owner), user_text(user));
+}
+
 // --- Directories
 
 class PosixDirectory final : public Directory {
@@ -917,6 +939,31 @@ class PosixDirectory final : public Directory {
       return lock;
     }
     return failure(ESTALE, path, "lock: whenever it is, another file has its name");
+  }
+
+  Result<void> check_owner(const std::vector<std::string>& names) override {
+    NORI_TRY(check_open());
+    const auto user = ::geteuid();
+    struct stat status = {};
+    if (::fstat(descriptor_.get(), &status) != 0) {
+      return failure(errno, path_.native(), "read its status");
+    }
+    // In a directory of root's a service may have been given a place.
+    if (status.st_uid != user && status.st_uid != 0) {
+      return foreign(path_.native(), status.st_uid, user);
+    }
+    for (const auto& name : names) {
+      const auto entry = NORI_TRY(check_name(name));
+      if (::fstatat(descriptor_.get(), entry.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno != ENOENT) {
+          const int error = errno;
+          return failure(error, path_of(name), "read its status");
+        }
+      } else if (status.st_uid != user) {
+        return foreign(path_of(name), status.st_uid, user);
+      }
+    }
+    return {};
   }
 
   const DirectoryTraits& traits() const override { return traits_; }

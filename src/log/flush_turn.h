@@ -29,7 +29,7 @@ class FlushTurn {
     std::uint64_t written = kNever;  ///< The ring is in its segments up to this address.
   };
 
-  /// Waits until the turn is the caller's (true: give it back with release()), or what it wants is
+  /// Waits until the turn is the caller's (true: give it back with Release), or what it wants is
   /// there, or the log has failed (false).
   [[nodiscard]] bool take(const Want& want) {
     std::unique_lock lock(mutex_);
@@ -58,6 +58,18 @@ class FlushTurn {
       return !std::exchange(successor_woken, true);
     });
   }
+
+  /// Gives the turn back at the end of its scope, also where memory runs out.
+  class Release {
+   public:
+    explicit Release(FlushTurn& turn) : turn_(turn) {}
+    ~Release() { turn_.release(); }
+    Release(const Release&) = delete;
+    Release& operator=(const Release&) = delete;
+
+   private:
+    FlushTurn& turn_;
+  };
 
   /// Wakes those who have what they want, within a turn.
   void wake_settled() {

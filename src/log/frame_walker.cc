@@ -21,7 +21,15 @@ Result<void> FrameWalker::refresh_ring() {
   if (ring_ != nullptr && ring_->is_current(*directory_)) {
     return {};
   }
-  ring_ = NORI_TRY(RingView::open(*directory_, log_id_));
+  ring_note_.clear();
+  auto ring = RingView::open(*directory_, log_id_);
+  if (!ring && ring.error().code == ErrorCode::permission &&
+      ring_access_ == RingAccess::if_permitted) {
+    ring_.reset();
+    ring_note_ = unreadable_ring_note(ring.error());
+    return {};
+  }
+  ring_ = NORI_TRY(std::move(ring));
   return {};
 }
 

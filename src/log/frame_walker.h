@@ -55,8 +55,9 @@ struct WalkedFrame {
 /// Threads: one at a time. Lifetime: the directory outlives it.
 class FrameWalker {
  public:
-  FrameWalker(io::Directory& directory, const LogId& log_id)
-      : directory_(&directory), log_id_(log_id) {}
+  explicit FrameWalker(io::Directory& directory, const LogId& log_id,
+                       RingAccess ring_access = RingAccess::required)
+      : directory_(&directory), log_id_(log_id), ring_access_(ring_access) {}
 
   /// Goes to a place and the chain that leads to it. `offset` 0 is the segment's first frame; where
   /// the segment has a file, its header's ring_base counts.
@@ -79,8 +80,10 @@ class FrameWalker {
     return segment_ != nullptr && segment_->segment_id() == place_.segment_id ? segment_.get()
                                                                               : nullptr;
   }
-  /// The ring; nullptr if there is none.
+  /// The ring; nullptr if there is none, or none that may be read.
   [[nodiscard]] RingView* ring() noexcept { return ring_.get(); }
+  /// Why there is a ring that may not be read; empty otherwise.
+  [[nodiscard]] const std::string& ring_note() const noexcept { return ring_note_; }
 
   /// Opens the ring if there is one and it is not open, or is no longer the one of that name.
   [[nodiscard]] Result<void> refresh_ring();
@@ -94,12 +97,14 @@ class FrameWalker {
 
   io::Directory* directory_;
   LogId log_id_;
+  RingAccess ring_access_;
   FramePlaceInLog place_;
   FrameChain chain_;
   std::uint32_t seed_ = 0;
   bool in_ring_ = false;  ///< The last frame came from the ring: look there first.
   std::unique_ptr<SegmentReader> segment_;
   std::unique_ptr<RingView> ring_;
+  std::string ring_note_;
   std::string stop_reason_;
 };
 

@@ -28,9 +28,9 @@ std::string path_of(const io::Directory& directory, std::uint64_t segment_id) {
 
 class Scanner {
  public:
-  Scanner(io::Directory& directory, LogScan& scan,
+  Scanner(io::Directory& directory, LogScan& scan, RingAccess ring_access,
           const std::function<void(const RecoveryProgress&)>& on_progress)
-      : directory_(directory), scan_(scan), on_progress_(on_progress) {}
+      : directory_(directory), scan_(scan), ring_access_(ring_access), on_progress_(on_progress) {}
 
   Result<void> run(Verification verification) {
     scan_.listing = NORI_TRY(list_log(directory_));
@@ -49,8 +49,9 @@ class Scanner {
         NORI_TRY(ends_in_close_frame())) {
       return {};
     }
-    walker_.emplace(directory_, scan_.log_id);
+    walker_.emplace(directory_, scan_.log_id, ring_access_);
     NORI_TRY(walker_->refresh_ring());
+    scan_.info.ring_note = walker_->ring_note();
     NORI_TRY(find_start(verification));
     if (scan_.damage) {
       return {};
@@ -404,6 +405,7 @@ class Scanner {
 
   io::Directory& directory_;
   LogScan& scan_;
+  const RingAccess ring_access_;
   const std::function<void(const RecoveryProgress&)>& on_progress_;
   std::optional<FrameWalker> walker_;
   std::vector<WalkPoint> checkpoints_;
@@ -436,11 +438,12 @@ Result<LogListing> list_log(io::Directory& directory) {
 }
 
 Result<LogScan> scan_log(io::Directory& directory, Verification verification,
+                         RingAccess ring_access,
                          const std::function<void(const RecoveryProgress&)>& on_progress) {
   const auto began = std::chrono::steady_clock::now();
   for (int attempt = 0;; ++attempt) {
     LogScan scan;
-    const auto done = Scanner(directory, scan, on_progress).run(verification);
+    const auto done = Scanner(directory, scan, ring_access, on_progress).run(verification);
     if (!done) {
       // Beside a live writer a segment may go between its listing and its reading.
       if (done.error().system_errno == ENOENT && attempt < kAttemptsMax) {

@@ -94,7 +94,7 @@ struct LogScan {
 /// `unsupported_version`. Damage is in the scan, unless not even a log's identity is left: then
 /// `damaged`.
 [[nodiscard]] Result<LogScan> scan_log(
-    io::Directory& directory, Verification verification,
+    io::Directory& directory, Verification verification, RingAccess ring_access,
     const std::function<void(const RecoveryProgress&)>& on_progress);
 
 }  // namespace nori

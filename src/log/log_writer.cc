@@ -48,9 +48,10 @@ bool holds(io::File& file, std::uint64_t offset, ByteView bytes) {
 
 LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
                      const WalOptions& options, const LogId& log_id,
-                     std::shared_ptr<FlushTurn> turn)
+                     std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer)
     : file_system_(file_system),
       directory_(directory),
+      observer_(std::move(observer)),
       io_(io),
       fsync_(options.fsync),
       padding_(options.padding),
@@ -69,9 +70,10 @@ Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
                                                     io::Directory& directory,
                                                     const LogScan& recovered, const IoChoice& io,
                                                     const WalOptions& options,
-                                                    std::shared_ptr<FlushTurn> turn) {
-  std::unique_ptr<LogWriter> writer(
-      new LogWriter(file_system, directory, io, options, recovered.log_id, std::move(turn)));
+                                                    std::shared_ptr<FlushTurn> turn,
+                                                    std::shared_ptr<Observer> observer) {
+  std::unique_ptr<LogWriter> writer(new LogWriter(
+      file_system, directory, io, options, recovered.log_id, std::move(turn), std::move(observer)));
   NORI_TRY(writer->write_opening(recovered));
   writer->start_background();
   return writer;
@@ -118,7 +120,7 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   header.payload_crc32c = crc32c(0, block.span().subspan(kFrameHeaderBytes));
   encode_frame_header(header, place_seed(placing_.seed, end.offset), block.data());
   NORI_TRY(placing_.file->write_at(end.offset, block.span(), {}, false));
-  NORI_TRY(placing_.file->sync());
+  NORI_TRY(observer_->timed_sync(segment_name(placing_.id), [&] { return placing_.file->sync(); }));
 
   end_ = end.ring_address();
   advance(header);
@@ -218,6 +220,7 @@ Result<Appended> LogWriter::place_records(const FrameBody& body, std::uint32_t p
 }
 
 void LogWriter::count(const FrameHeader& header) {
+  appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   records_appended_ += header.record_count;
   bytes_appended_ += header.frame_bytes();
   if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
@@ -280,6 +283,7 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
     last = {};
   }
   auto written = placing_.file->write_at(offset, as_byte_view(front), last, false);
+  observer_->note_space(SpaceNeed::placing, written);
   if (!written) {
     if (written.error().code != ErrorCode::no_space) {
       return fail(std::move(written).error());
@@ -322,14 +326,15 @@ void LogWriter::update_place_limit() {
 // Waits until the ring has room, or flushes it.
 Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
                                       std::uint64_t frame_bytes) {
-  ++ring_waits_;
+  const Stopwatch watch;
   const auto wanted = end_ + frame_bytes + tail_bytes() - ring_->bytes();
   place.unlock();
   Result<void> flushed;
   if (turn_->take({.written = wanted})) {
+    const FlushTurn::Release release(*turn_);
     flushed = flush(Flush::whole_blocks);
-    turn_->release();
   }
+  observer_->ring_waits.record(watch.elapsed());
   place.lock();
   return flushed;
 }
@@ -364,6 +369,7 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     const auto file = placing_.file;
     place.unlock();
     auto allocated = allocate_step(*file, from, least, most);
+    observer_->note_space(SpaceNeed::placing, allocated);
     place.lock();
     if (!allocated) {
       return allocated.error().code == ErrorCode::no_space
@@ -404,6 +410,7 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
         allocate_step(*next.file, 0, bytes, std::max(bytes, std::min(step_bytes_, next.limit))));
     return {};
   }();
+  observer_->note_space(SpaceNeed::placing, prepared);
   if (prepared) {
     return {};
   }
@@ -527,36 +534,26 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
     if (!turn_->take({})) {
       return failed();
     }
-    auto written = flush(Flush::whole_blocks);
-    Result<Appended> done = std::unexpected(Error{});
-    if (written) {
-      place.lock();
-      auto header = next_header(FrameKind::records);
-      place.unlock();
-      header.record_count = static_cast<std::uint32_t>(body.record_count());
-      header.payload_bytes = body.payload_bytes();
-      header.payload_crc32c = payload_crc;
-      written = write_straight(header, body);
-      if (written) {
-        place.lock();
-        advance(header);
-        count(header);
-        done = appended(header);
-        if (const auto payload_bytes =
-                padding_payload_bytes(end_ - placing_.ring_base, block_bytes());
-            payload_bytes) {
-          const auto padding = padding_header(chain_, *payload_bytes, header.durable_mark);
-          advance(padding);
-          bytes_padding_ += padding.frame_bytes();
-        }
-        turn_->written.store(end_);
-        place.unlock();
-      }
+    const FlushTurn::Release release(*turn_);
+    NORI_TRY(flush(Flush::whole_blocks));
+    place.lock();
+    auto header = next_header(FrameKind::records);
+    place.unlock();
+    header.record_count = static_cast<std::uint32_t>(body.record_count());
+    header.payload_bytes = body.payload_bytes();
+    header.payload_crc32c = payload_crc;
+    NORI_TRY(write_straight(header, body));
+    const std::lock_guard placing(place_mutex_);
+    advance(header);
+    count(header);
+    auto done = appended(header);
+    if (const auto payload_bytes = padding_payload_bytes(end_ - placing_.ring_base, block_bytes());
+        payload_bytes) {
+      const auto padding = padding_header(chain_, *payload_bytes, header.durable_mark);
+      advance(padding);
+      bytes_padding_ += padding.frame_bytes();
     }
-    turn_->release();
-    if (!written) {
-      return std::unexpected(std::move(written).error());
-    }
+    turn_->written.store(end_);
     return done;
   }();
   place.lock();
@@ -598,6 +595,7 @@ Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBod
     return writer.finish();
   }();
   flushing_.unsynced = true;
+  observer_->note_space(SpaceNeed::placing, written);
   if (written) {
     return {};
   }
@@ -636,6 +634,7 @@ void LogWriter::zero_ahead() {
     return;
   }
   const auto file = placing_.file;
+  const auto name = segment_name(placing_.id);
   room_end_ = std::min(room_end_, base + from - tail_bytes());
   update_place_limit();
   place.unlock();
@@ -643,7 +642,7 @@ void LogWriter::zero_ahead() {
     if (to > allocated) {
       NORI_TRY(file->allocate(allocated, to - allocated));
     }
-    return write_zeros(*file, from, to);
+    return write_zeros(*file, name, from, to);
   }();
   place.lock();
   if (filled) {
@@ -658,14 +657,15 @@ void LogWriter::zero_ahead() {
   zero_wanted_.store(false);
 }
 
-Result<void> LogWriter::write_zeros(io::File& file, std::uint64_t from, std::uint64_t to) {
+Result<void> LogWriter::write_zeros(io::File& file, std::string_view name, std::uint64_t from,
+                                    std::uint64_t to) {
   AlignedBuffer zeros(kZeroWriteBytes);
   std::memset(zeros.data(), 0, zeros.size());
   for (auto offset = from; offset < to; offset += kZeroWriteBytes) {
     NORI_TRY(file.write_at(offset, zeros.span().first(std::min(kZeroWriteBytes, to - offset)), {},
                            false));
   }
-  if (auto synced = file.sync(); !synced) {
+  if (auto synced = observer_->timed_sync(name, [&] { return file.sync(); }); !synced) {
     auto error = std::move(synced).error();
     error.code = ErrorCode::io;  // no write, so not to be tried again
     return std::unexpected(std::move(error));
@@ -685,12 +685,12 @@ void LogWriter::add_stats(WalStats& stats) const {
   {
     const std::lock_guard place(place_mutex_);
     stats.active_segment_id = placing_.id;
+    stats.appends = appends_.load();
     stats.next_sequence = chain_.next_sequence;
     stats.records_appended = records_appended_;
     stats.bytes_appended = bytes_appended_;
     stats.bytes_padding = bytes_padding_;
     stats.rotations = rotations_;
-    stats.ring_waits = ring_waits_;
     stats.ring_bytes_used = end_ - turn_->written.load();
   }
   stats.ring_bytes = ring_ == nullptr ? 0 : ring_->bytes();

@@ -22,11 +22,13 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <thread>
 
 #include "format/frame.h"
@@ -40,6 +42,7 @@
 #include "nori/error.h"
 #include "nori/options.h"
 #include "nori/wal.h"
+#include "observe/observer.h"
 #include "segment/summary_builder.h"
 
 namespace nori {
@@ -54,7 +57,8 @@ class LogWriter {
   /// `io`: the log is as it was; try again.
   [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(
       io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
-      const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn);
+      const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
+      std::shared_ptr<Observer> observer);
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
@@ -62,6 +66,11 @@ class LogWriter {
   /// Places a frame. On return it survives the process. Errors as Wal::append's; `busy` only
   /// without `may_wait`.
   [[nodiscard]] Result<Appended> append(const FrameBody& body, bool may_wait);
+
+  /// Whether the next append is one of those that are timed. Beside other threads a few more are.
+  [[nodiscard]] bool times_next_append() const noexcept {
+    return appends_.load(std::memory_order_relaxed) % kAppendsPerTimed == 0;
+  }
 
   /// On return everything before `target`, which is not beyond the end, is durable.
   /// Errors: `no_space`: not yet; `io`: the log has failed.
@@ -108,7 +117,8 @@ class LogWriter {
   };
 
   LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
-            const WalOptions& options, const LogId& log_id, std::shared_ptr<FlushTurn> turn);
+            const WalOptions& options, const LogId& log_id, std::shared_ptr<FlushTurn> turn,
+            std::shared_ptr<Observer> observer);
 
   [[nodiscard]] std::uint64_t block_bytes() const noexcept { return io_.mode.block_bytes; }
   [[nodiscard]] std::uint64_t tail_bytes() const noexcept;
@@ -155,11 +165,13 @@ class LogWriter {
                                                  bool may_wait);
   [[nodiscard]] Result<void> write_straight(const FrameHeader& header, const FrameBody& body);
   void zero_ahead();
-  [[nodiscard]] Result<void> write_zeros(io::File& file, std::uint64_t from, std::uint64_t to);
+  [[nodiscard]] Result<void> write_zeros(io::File& file, std::string_view name, std::uint64_t from,
+                                         std::uint64_t to);
 
   // With the turn.
   enum class Flush : std::uint8_t { whole_blocks, durable };
   [[nodiscard]] Result<void> flush(Flush kind);
+  [[nodiscard]] Result<void> flush_placed(Flush kind);
   [[nodiscard]] Result<void> write_out(std::uint64_t target, Flush kind);
   [[nodiscard]] Result<void> check_file(std::uint64_t written);
   [[nodiscard]] Result<void> write_last_block(std::uint64_t end);
@@ -167,6 +179,8 @@ class LogWriter {
   [[nodiscard]] std::optional<std::uint64_t> cut_address() const;
   [[nodiscard]] Result<void> pass_cut();
   [[nodiscard]] Result<void> write_close_frame();
+  [[nodiscard]] Result<void> sync_directory();
+  [[nodiscard]] Result<void> wait_durable(Sequence target);
   void set_durable(Sequence sequence, std::uint64_t address);
   [[nodiscard]] Result<void> with_turn(Flush kind);
 
@@ -174,8 +188,11 @@ class LogWriter {
   std::unexpected<Error> fail(Error error);
   [[nodiscard]] std::unexpected<Error> failed() const;
 
+  static constexpr std::uint64_t kAppendsPerTimed = 64;
+
   io::FileSystem& file_system_;
   io::Directory& directory_;
+  const std::shared_ptr<Observer> observer_;
   const IoChoice io_;
   const FsyncPolicy fsync_;
   const Padding padding_;
@@ -199,12 +216,12 @@ class LogWriter {
   std::uint64_t wake_address_ = FlushTurn::kNever;  ///< The background is woken at this end.
   Placing placing_;
   SummaryBuilder summary_;
-  std::optional<Cut> cut_;  ///< Set with place_mutex_, reset with that and the turn.
+  std::optional<Cut> cut_;                 ///< Set with place_mutex_, reset with that and the turn.
+  std::atomic<std::uint64_t> appends_{0};  ///< Set with place_mutex_.
   std::uint64_t records_appended_ = 0;
   std::uint64_t bytes_appended_ = 0;
   std::uint64_t bytes_padding_ = 0;
   std::uint64_t rotations_ = 0;
-  std::uint64_t ring_waits_ = 0;
 
   // How far ahead of the end blocks were filled with zeros, as an address; set with grow_mutex_.
   std::atomic<std::uint64_t> zeroed_end_{0};

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "base/make_error.h"
@@ -39,6 +40,16 @@ constexpr std::uint64_t kZeroedBytesMin = 256 * kKiB;
 
 // Flushes what is placed when it begins: all of it and durable, or its whole blocks.
 Result<void> LogWriter::flush(Flush kind) {
+  const Stopwatch watch;
+  auto flushed = flush_placed(kind);
+  observer_->note_space(SpaceNeed::flushing, flushed);
+  if (flushed && kind == Flush::durable) {
+    observer_->flushes.record(watch.elapsed());
+  }
+  return flushed;
+}
+
+Result<void> LogWriter::flush_placed(Flush kind) {
   std::uint64_t end = 0;
   Sequence sequence = 0;
   {
@@ -87,7 +98,10 @@ Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
     // A write that carries itself to the disk, where it is the only one.
     const bool dsync = kind == Flush::durable && is_direct() && !flushing_.unsynced && to == target;
     const auto [first, second] = ring_->pieces(from, to - from);
-    auto written = flushing_.file->write_at(from - flushing_.ring_base, first, second, dsync);
+    const auto write = [&] {
+      return flushing_.file->write_at(from - flushing_.ring_base, first, second, dsync);
+    };
+    auto written = dsync ? observer_->timed_sync(segment_name(flushing_.id), write) : write();
     if (!written) {
       // A full disk here is one that breaks its promise of allocated space: the bytes stay in the
       // ring, to be written again.
@@ -135,7 +149,10 @@ Result<void> LogWriter::write_last_block(std::uint64_t end) {
   std::memcpy(block.data(), bytes.data(), bytes.size());
   std::memset(block.data() + bytes.size(), 0, block.size() - bytes.size());
   const bool dsync = is_direct() && !flushing_.unsynced;
-  auto written = flushing_.file->write_at(from - flushing_.ring_base, block.span(), {}, dsync);
+  const auto write = [&] {
+    return flushing_.file->write_at(from - flushing_.ring_base, block.span(), {}, dsync);
+  };
+  auto written = dsync ? observer_->timed_sync(segment_name(flushing_.id), write) : write();
   if (!written) {
     return written.error().code == ErrorCode::no_space ? written : fail(std::move(written).error());
   }
@@ -144,11 +161,18 @@ Result<void> LogWriter::write_last_block(std::uint64_t end) {
 }
 
 Result<void> LogWriter::sync_file() {
-  if (auto synced = flushing_.file->sync(); !synced) {
+  if (auto synced =
+          observer_->timed_sync(segment_name(flushing_.id), [&] { return flushing_.file->sync(); });
+      !synced) {
     return fail(std::move(synced).error());
   }
   flushing_.unsynced = false;
   return {};
+}
+
+Result<void> LogWriter::sync_directory() {
+  auto synced = observer_->timed_sync(".", [&] { return directory_.sync(); });
+  return synced ? Result<void>{} : fail(std::move(synced).error());
 }
 
 std::unexpected<Error> LogWriter::fail(Error error) {
@@ -159,6 +183,7 @@ std::unexpected<Error> LogWriter::fail(Error error) {
       error.code = ErrorCode::io;
       error.message += "; the log takes no more appends: close it and open it again";
       failure_ = std::move(error);
+      observer_->events.post(LogFailed{.error = *failure_});
     }
   }
   turn_->failed.store(true);
@@ -207,16 +232,16 @@ Result<void> LogWriter::pass_cut() {
   if (auto written = write_segment_header(*cut->next_file, cut->next); !written) {
     return retry_or_fail(std::move(written).error());
   }
-  if (auto synced = cut->next_file->sync(); !synced) {
+  if (auto synced = observer_->timed_sync(segment_name(cut->next.first_segment),
+                                          [&] { return cut->next_file->sync(); });
+      !synced) {
     return fail(std::move(synced).error());
   }
   if (auto renamed = directory_.rename(kNextSegmentName, segment_name(cut->next.first_segment));
       !renamed) {
     return retry_or_fail(std::move(renamed).error());
   }
-  if (auto synced = directory_.sync(); !synced) {
-    return fail(std::move(synced).error());
-  }
+  NORI_TRY(sync_directory());
 
   const auto sealed = std::exchange(
       flushing_,
@@ -228,6 +253,9 @@ Result<void> LogWriter::pass_cut() {
     const std::lock_guard place(place_mutex_);
     cut_.reset();
   }
+  observer_->events.post(SegmentRotated{.sealed_segment_id = sealed.id,
+                                        .segment_id = flushing_.id,
+                                        .first_sequence = summary.durable_mark});
   auto footer = write_footer(*sealed.file, summary, segment_seed(log_id_, 0, sealed.id), io_.mode);
   // A segment without a footer is whole: opening the log reads its frames instead.
   return footer || footer.error().code == ErrorCode::no_space ? Result<void>{}
@@ -253,12 +281,23 @@ Result<void> LogWriter::with_turn(Flush kind) {
   if (!turn_->take({})) {
     return failed();
   }
-  auto flushed = flush(kind);
-  turn_->release();
-  return flushed;
+  const FlushTurn::Release release(*turn_);
+  return flush(kind);
 }
 
 Result<void> LogWriter::commit(Sequence target) {
+  if (turn_->durable.load(std::memory_order_acquire) >= target) {
+    return {};
+  }
+  const Stopwatch watch;
+  auto durable = wait_durable(target);
+  if (durable) {
+    observer_->durable_waits.record(watch.elapsed());
+  }
+  return durable;
+}
+
+Result<void> LogWriter::wait_durable(Sequence target) {
   // More than once only if others flush in between: a flush of one's own covers the target.
   while (turn_->durable.load(std::memory_order_acquire) < target) {
     if (!turn_->take({.durable = target})) {
@@ -267,9 +306,8 @@ Result<void> LogWriter::commit(Sequence target) {
       }
       return failed();
     }
-    auto flushed = flush(Flush::durable);
-    turn_->release();
-    NORI_TRY(std::move(flushed));
+    const FlushTurn::Release release(*turn_);
+    NORI_TRY(flush(Flush::durable));
   }
   return {};
 }
@@ -279,9 +317,8 @@ Result<void> LogWriter::close() {
   if (!turn_->take({})) {
     return failed();
   }
-  auto closed = write_close_frame();
-  turn_->release();
-  return closed;
+  const FlushTurn::Release release(*turn_);
+  return write_close_frame();
 }
 
 Result<void> LogWriter::write_close_frame() {
@@ -322,9 +359,7 @@ Result<void> LogWriter::write_close_frame() {
     if (auto removed = directory_.remove(kRingName); !removed) {
       return fail(std::move(removed).error());
     }
-    if (auto synced = directory_.sync(); !synced) {
-      return fail(std::move(synced).error());
-    }
+    NORI_TRY(sync_directory());
   }
   return {};
 }
@@ -379,20 +414,25 @@ void LogWriter::run_background() {
     const auto now = Clock::now();
     if (now >= not_before && !turn_->failed.load()) {
       const bool is_due = deadline && now >= *deadline;
-      Result<void> flushed;
-      if (is_due) {
-        flushed = with_turn(Flush::durable);
-        deadline.reset();
-      } else if (writes_behind) {
-        flushed = with_turn(Flush::whole_blocks);
-      } else {
-        zero_ahead();
+      bool has_failed = false;
+      try {
+        if (is_due) {
+          has_failed = !with_turn(Flush::durable);
+          deadline.reset();
+        } else if (writes_behind) {
+          has_failed = !with_turn(Flush::whole_blocks);
+        } else {
+          zero_ahead();
+        }
+      } catch (const std::bad_alloc&) {
+        has_failed = true;
       }
       if (ring_ != nullptr && turn_->written.load() - populated_at >= ring_->bytes() / 2) {
         populated_at = turn_->written.load();
         ring_->populate();
       }
-      if (!flushed) {
+      observer_->events.deliver();
+      if (has_failed) {
         not_before = Clock::now() + kRetryAfter;
       } else if (is_due || writes_behind) {
         continue;

@@ -31,13 +31,13 @@ std::uint64_t to_ms(TimePoint time) {
 Reader::Impl::Impl(Source source, ReadOptions options)
     : source_(std::move(source)),
       options_(options),
-      walker_(*source_.directory, source_.log_id),
+      walker_(*source_.directory, source_.log_id, source_.ring_access),
       fork_generation_(io::fork_generation()) {}
 
 Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const ReadFrom& from,
                                                          ReadOptions options) {
   std::unique_ptr<Impl> reader(new Impl(std::move(source), options));
-  LogSeeker seeker(*reader->source_.directory, reader->source_.log_id);
+  LogSeeker seeker(*reader->source_.directory, reader->source_.log_id, reader->source_.ring_access);
   const auto start_at = [&](Sequence sequence) -> Result<WalkPoint> {
     reader->skip_to_ = sequence;
     if (const auto& end = reader->source_.end; end && end->chain.next_sequence == sequence) {
@@ -208,6 +208,10 @@ std::unexpected<Error> Reader::Impl::damaged(const std::string& why) {
                                     .offset = place.offset,
                                     .sequence = walker_.chain().next_sequence};
   damage_ = error.error();
+  source_.observer->events.post(DamageFound{.by = DamageFound::By::reader,
+                                            .segment_id = place.segment_id,
+                                            .offset = place.offset,
+                                            .reason = why});
   return error;
 }
 
@@ -284,8 +288,19 @@ Reader::Reader(Reader&&) noexcept = default;
 Reader& Reader::operator=(Reader&&) noexcept = default;
 Reader::~Reader() = default;
 
-Result<std::optional<Entry>> Reader::next() { return impl_->next(); }
-Result<bool> Reader::follow(std::chrono::milliseconds timeout) { return impl_->follow(timeout); }
+Result<std::optional<Entry>> Reader::next() {
+  auto entry = impl_->next();
+  if (!entry) [[unlikely]] {
+    impl_->events().deliver();  // a reader's events are damages
+  }
+  return entry;
+}
+
+Result<bool> Reader::follow(std::chrono::milliseconds timeout) {
+  const EventDelivery told(impl_->events());
+  return impl_->follow(timeout);
+}
+
 Position Reader::position() const noexcept { return impl_->position(); }
 
 Reader::Iterator& Reader::Iterator::operator++() {

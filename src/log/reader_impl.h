@@ -10,6 +10,7 @@
 #include "log/frame_walker.h"
 #include "nori/error.h"
 #include "nori/wal.h"
+#include "observe/observer.h"
 
 namespace nori {
 
@@ -19,8 +20,10 @@ class Reader::Impl {
   struct Source {
     std::shared_ptr<io::Directory> directory;
     LogId log_id;
+    RingAccess ring_access = RingAccess::required;
     /// How far this log's writer is, if it has one.
     std::shared_ptr<const FlushTurn> progress;
+    std::shared_ptr<Observer> observer;
     /// Everything before it is durable.
     Sequence durable = 0;
     /// Where the log ends now, if that is known.
@@ -34,6 +37,7 @@ class Reader::Impl {
   [[nodiscard]] Result<std::optional<Entry>> next();
   [[nodiscard]] Result<bool> follow(std::chrono::milliseconds timeout);
   [[nodiscard]] Position position() const noexcept { return position_; }
+  [[nodiscard]] EventQueue& events() const { return source_.observer->events; }
 
  private:
   // How closely a place without a frame is looked at.

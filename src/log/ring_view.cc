@@ -1,5 +1,7 @@
 #include "log/ring_view.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -41,6 +43,10 @@ Result<std::unique_ptr<RingView>> RingView::open(io::Directory& directory, const
   view->log_id_ = log_id;
   view->ring_bytes_ = header->ring_bytes;
   return view;
+}
+
+std::string unreadable_ring_note(const Error& error) {
+  return fmt::format("{}; records that are only in the ring are not seen", error.message);
 }
 
 bool RingView::is_current(io::Directory& directory) const {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "format/frame.h"
@@ -13,6 +14,15 @@
 #include "nori/error.h"
 
 namespace nori {
+
+/// What it means that the ring may not be read.
+enum class RingAccess : std::uint8_t {
+  required,      ///< An error: who writes must not take the log for shorter than it is.
+  if_permitted,  ///< Who only reads goes on with the segments, and says so.
+};
+
+/// Where the ring may not be read and that is no error: what the reader does without, and why.
+[[nodiscard]] std::string unreadable_ring_note(const Error& error);
 
 /// A ring's file, open for reading.
 ///

@@ -163,7 +163,7 @@ Result<WalkPoint> LogSeeker::at_place(const FramePlace& place) {
     return point_in_segment(*segment,
                             [&](const IndexEntry& entry) { return entry.offset <= place.offset; });
   });
-  FrameWalker walker(directory_, log_id_);
+  FrameWalker walker(directory_, log_id_, ring_access_);
   walker.seek(NORI_TRY(std::move(start)));
   while (walker.place().segment_id < place.segment_id ||
          (walker.place().segment_id == place.segment_id && walker.place().offset < place.offset)) {

@@ -19,8 +19,8 @@ namespace nori {
 /// Threads: one at a time. Lifetime: the directory outlives it.
 class LogSeeker {
  public:
-  LogSeeker(io::Directory& directory, const LogId& log_id)
-      : directory_(directory), log_id_(log_id) {}
+  LogSeeker(io::Directory& directory, const LogId& log_id, RingAccess ring_access)
+      : directory_(directory), log_id_(log_id), ring_access_(ring_access) {}
 
   /// The first segment's first frame. Errors: `damaged`, if its header is; `not_a_log`, without
   /// one.
@@ -45,6 +45,7 @@ class LogSeeker {
 
   io::Directory& directory_;
   LogId log_id_;
+  RingAccess ring_access_;
 };
 
 /// Where frames go on behind a bad place: the next valid frame of the chain's epoch or a later one

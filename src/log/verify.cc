@@ -16,6 +16,7 @@
 #include "log/log_scan.h"
 #include "log/seek.h"
 #include "log/tail_evidence.h"
+#include "observe/event_queue.h"
 #include "segment/segment_name.h"
 #include "segment/segment_reader.h"
 #include "segment/summary_builder.h"
@@ -42,8 +43,9 @@ class Verifier {
     if (report_.segments.empty()) {
       return std::move(report_);  // no header to go by
     }
-    FrameWalker walker(directory_, log_id_);
+    FrameWalker walker(directory_, log_id_, RingAccess::if_permitted);
     NORI_TRY(walker.refresh_ring());
+    report_.ring_note = walker.ring_note();
     walker.seek(start_);
     NORI_TRY(walk(walker));
     for (auto& segment : report_.segments) {
@@ -295,15 +297,27 @@ class Verifier {
 
 }  // namespace
 
-Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system) {
+Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system,
+                            std::shared_ptr<EventListener> listener) {
+  EventQueue events(std::move(listener));
   auto& files = file_system != nullptr ? *file_system : io::posix_file_system();
   const auto directory = NORI_TRY(files.open_directory(path, false));
   for (int attempt = 0;; ++attempt) {
     auto report = Verifier(*directory).run();
     // Beside a live writer a segment may go between its listing and its reading.
-    if (report || report.error().system_errno != ENOENT || attempt == kAttemptsMax) {
-      return report;
+    if (!report && report.error().system_errno == ENOENT && attempt < kAttemptsMax) {
+      continue;
     }
+    if (report) {
+      for (const auto& damage : report->damages) {
+        events.post(DamageFound{.by = DamageFound::By::verify,
+                                .segment_id = damage.segment_id,
+                                .offset = damage.offset,
+                                .reason = damage.reason});
+        events.deliver();
+      }
+    }
+    return report;
   }
 }
 

@@ -19,6 +19,7 @@
 #include "log/reader_impl.h"
 #include "log/recovery.h"
 #include "log/ring_view.h"
+#include "observe/observer.h"
 #include "segment/segment_files.h"
 #include "segment/segment_name.h"
 #include "segment/segment_reader.h"
@@ -54,6 +55,18 @@ Result<void> check(const WalOptions& options) {
   return {};
 }
 
+// Whatever a writer may come to write to, move or replace.
+std::vector<std::string> written_names(const LogListing& listing) {
+  auto names = listing.void_files;
+  for (const auto name : {kLockName, kRingName, kQuarantineName}) {
+    names.emplace_back(name);
+  }
+  for (const auto id : listing.segment_ids) {
+    names.push_back(segment_name(id));
+  }
+  return names;
+}
+
 // A new log in an empty directory: its first segment, durable on return.
 Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
                         const WriteMode& mode, LogScan& scan) {
@@ -78,7 +91,7 @@ Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
 
 class Wal::Impl {
  public:
-  static Result<std::unique_ptr<Impl>> open(WalOptions options);
+  static Result<std::unique_ptr<Impl>> open(WalOptions options, std::shared_ptr<Observer> observer);
   ~Impl();
 
   Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
@@ -102,31 +115,43 @@ class Wal::Impl {
   [[nodiscard]] Position durable_position() const;
   [[nodiscard]] const RecoveryInfo& recovery() const { return scan_.info; }
   [[nodiscard]] bool is_of_parent() const { return io::fork_generation() != fork_generation_; }
+  [[nodiscard]] EventQueue& events() const { return observer_->events; }
+  // Closes, and drops the error: for destructors.
+  void finish();
   // After a fork: what this holds belongs to threads and locks that this process does not have.
   void abandon();
 
  private:
-  explicit Impl(WalOptions options)
+  Impl(WalOptions options, std::shared_ptr<Observer> observer)
       : options_(std::move(options)),
+        observer_(std::move(observer)),
         file_system_(options_.file_system != nullptr ? *options_.file_system
                                                      : io::posix_file_system()),
         fork_generation_(io::fork_generation()) {}
 
   [[nodiscard]] Result<void> unusable() const;
+  Result<LogScan> scan(const std::function<void(const RecoveryProgress&)>& on_progress);
   Result<void> open_for_writing();
   Result<void> recover();
+  Result<void> recover_once();
   Result<void> read_first_sequence(std::span<const std::uint64_t> segment_ids);
   Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
+  Result<Appended> append_to(LogWriter& writer, const FrameBody& body, Durability durability,
+                             bool may_wait);
   [[nodiscard]] Position scanned_end() const {
     return {.segment_id = scan_.end.segment_id,
             .offset = scan_.end.offset,
             .sequence = scan_.chain.next_sequence};
   }
   [[nodiscard]] bool is_read_only() const { return options_.mode == OpenMode::read_only; }
+  [[nodiscard]] RingAccess ring_access() const {
+    return is_read_only() ? RingAccess::if_permitted : RingAccess::required;
+  }
 
   const WalOptions options_;
+  const std::shared_ptr<Observer> observer_;
   io::FileSystem& file_system_;
   const std::uint64_t fork_generation_;
   std::atomic<bool> closed_{false};
@@ -139,6 +164,7 @@ class Wal::Impl {
   LogScan scan_;
   bool is_open_for_writing_ = false;  ///< Opening succeeded: there is something to close.
   bool is_recovered_ = false;  ///< All that scan_ keeps is durable and ends at a block's end.
+  std::size_t quarantined_told_ = 0;
   std::optional<Error> failure_;
   /// Readers have it too, also those made before there is a writer.
   const std::shared_ptr<FlushTurn> turn_ = std::make_shared<FlushTurn>();
@@ -150,9 +176,10 @@ class Wal::Impl {
   std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
 };
 
-Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
+Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
+                                                   std::shared_ptr<Observer> observer) {
   NORI_TRY(check(options));
-  std::unique_ptr<Impl> log(new Impl(std::move(options)));
+  std::unique_ptr<Impl> log(new Impl(std::move(options), std::move(observer)));
   log->directory_ = NORI_TRY(log->file_system_.open_directory(
       log->options_.directory, log->options_.mode == OpenMode::create));
   if (!log->is_read_only()) {
@@ -161,8 +188,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options) {
     log->is_open_for_writing_ = true;
     return log;
   }
-  log->scan_ = NORI_TRY(
-      scan_log(*log->directory_, log->options_.verification, log->options_.on_recovery_progress));
+  log->scan_ = NORI_TRY(log->scan(log->options_.on_recovery_progress));
   if (log->scan_.blank) {
     return make_error(ErrorCode::not_a_log, "{}: there is no log here",
                       log->options_.directory.string());
@@ -184,6 +210,23 @@ Result<void> Wal::Impl::read_first_sequence(std::span<const std::uint64_t> segme
   return {};
 }
 
+// Reads the log and reports damage.
+Result<LogScan> Wal::Impl::scan(const std::function<void(const RecoveryProgress&)>& on_progress) {
+  auto scan = scan_log(*directory_, options_.verification, ring_access(), on_progress);
+  DamageFound found;
+  if (!scan && scan.error().code == ErrorCode::damaged) {
+    found.reason = scan.error().message;
+  } else if (scan && scan->damage) {
+    found.segment_id = scan->damage->position->segment_id;
+    found.offset = scan->damage->position->offset;
+    found.reason = scan->info.reason;
+  } else {
+    return scan;
+  }
+  observer_->events.post(std::move(found));
+  return scan;
+}
+
 Result<void> Wal::Impl::open_for_writing() {
   // Not even a lock file is left in a directory that is something else.
   const auto listing = NORI_TRY(list_log(*directory_));
@@ -199,8 +242,9 @@ Result<void> Wal::Impl::open_for_writing() {
     return make_error(ErrorCode::not_a_log, "{}: there is no log here; open it with mode create",
                       options_.directory.string());
   }
+  NORI_TRY(directory_->check_owner(written_names(listing)));
   lock_ = NORI_TRY(directory_->lock(kLockName, file_system_.holder_description()));
-  scan_ = NORI_TRY(scan_log(*directory_, options_.verification, options_.on_recovery_progress));
+  scan_ = NORI_TRY(scan(options_.on_recovery_progress));
   if (scan_.blank && options_.mode == OpenMode::existing) {
     return make_error(
         ErrorCode::not_a_log,
@@ -225,29 +269,45 @@ Result<void> Wal::Impl::open_for_writing() {
 }
 
 Result<void> Wal::Impl::recover() {
-  const auto began = std::chrono::steady_clock::now();
+  const Stopwatch watch;
+  const auto recovered = recover_once();
+  observer_->note_space(SpaceNeed::opening, recovered);
+  scan_.info.time_taken += std::chrono::duration_cast<std::chrono::microseconds>(watch.elapsed());
+  return recovered;
+}
+
+Result<void> Wal::Impl::recover_once() {
   if (!scan_.closed_cleanly) {
-    NORI_TRY(recover_log(*directory_, scan_, io_.mode));
+    const auto recovered = recover_log(*directory_, scan_, io_.mode);
+    const auto& info = scan_.info;
+    for (; quarantined_told_ < info.quarantined.size(); ++quarantined_told_) {
+      observer_->events.post(FileQuarantined{.file = info.quarantined[quarantined_told_]});
+    }
+    NORI_TRY(recovered);
+    if (info.torn_tail) {
+      observer_->events.post(
+          TailCut{.at = *info.truncated_at, .bytes = info.bytes_truncated, .reason = info.reason});
+    }
   }
   is_recovered_ = true;
   scan_.durable_mark = scan_.chain.next_sequence;
-  scan_.info.time_taken += std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::steady_clock::now() - began);
   return {};
 }
 
 // What open lacked the space for. The scan is made anew: recovery has changed it.
 Result<void> Wal::Impl::recover_again() {
-  auto scan = NORI_TRY(scan_log(*directory_, options_.verification, {}));
-  if (scan.damage) {
-    return std::unexpected(*scan.damage);
+  auto found = NORI_TRY(scan({}));
+  if (found.damage) {
+    return std::unexpected(*found.damage);
   }
-  scan.info = std::move(scan_.info);
-  scan_ = std::move(scan);
+  found.info = std::move(scan_.info);
+  scan_ = std::move(found);
   return recover();
 }
 
-Wal::Impl::~Impl() {
+Wal::Impl::~Impl() { finish(); }
+
+void Wal::Impl::finish() {
   if (is_of_parent()) {
     abandon();
   } else if (is_open_for_writing_ && !closed_.load()) {
@@ -296,13 +356,15 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
     if (!is_recovered_) {
       NORI_TRY(recover_again());
     }
-    writer_owned_ =
-        NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_));
+    writer_owned_ = NORI_TRY(
+        LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_, observer_));
     return {};
   }();
+  observer_->note_space(SpaceNeed::opening, begun);
   if (!begun) {
     if (begun.error().code != ErrorCode::no_space) {
       failure_ = begun.error();
+      observer_->events.post(LogFailed{.error = *failure_});
     }
     return std::unexpected(std::move(begun).error());
   }
@@ -313,10 +375,23 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
 Result<Appended> Wal::Impl::append(const FrameBody& body, Durability durability, bool may_wait) {
   NORI_TRY(check_usable());
   auto* writer = NORI_TRY(this->writer());
-  auto appended = writer->append(body, may_wait);
+  if (!writer->times_next_append()) [[likely]] {
+    return append_to(*writer, body, durability, may_wait);
+  }
+  const Stopwatch watch;
+  auto appended = append_to(*writer, body, durability, may_wait);
+  if (appended) {
+    observer_->appends.record(watch.elapsed());
+  }
+  return appended;
+}
+
+Result<Appended> Wal::Impl::append_to(LogWriter& writer, const FrameBody& body,
+                                      Durability durability, bool may_wait) {
+  auto appended = writer.append(body, may_wait);
   if (appended &&
       (durability == Durability::durable || options_.fsync.kind() == FsyncPolicy::Kind::always)) {
-    if (auto committed = writer->commit(appended->end.sequence); !committed) {
+    if (auto committed = writer.commit(appended->end.sequence); !committed) {
       auto error = std::move(committed).error();
       error.position = appended->position;
       return std::unexpected(std::move(error));
@@ -436,14 +511,21 @@ Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
   Reader::Impl::Source source;
   source.directory = directory_;
   source.log_id = scan_.log_id;
+  source.ring_access = ring_access();
   source.progress = turn_;
+  source.observer = observer_;
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
     source.end = writer->end();
   } else {
     const std::lock_guard lock(begin_mutex_);
     source.durable = scan_.durable_mark;
   }
-  return Reader(NORI_TRY(Reader::Impl::open(std::move(source), from, options)));
+  auto reader = Reader::Impl::open(std::move(source), from, options);
+  if (!reader && reader.error().code == ErrorCode::damaged) {
+    observer_->events.post(
+        DamageFound{.by = DamageFound::By::reader, .reason = reader.error().message});
+  }
+  return Reader(NORI_TRY(std::move(reader)));
 }
 
 Result<Position> Wal::Impl::position_at(TimePoint time) {
@@ -474,8 +556,10 @@ WalStats Wal::Impl::stats() {
   stats.block_bytes = directory_->traits().block_bytes;
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
     writer->add_stats(stats);
+    stats.recovery_time = scan_.info.time_taken;
   } else {
     const std::lock_guard lock(begin_mutex_);
+    stats.recovery_time = scan_.info.time_taken;
     stats.active_segment_id = scan_.end.segment_id;
     stats.next_sequence = scan_.chain.next_sequence;
     stats.durable_sequence = std::min(scan_.durable_mark, scan_.chain.next_sequence);
@@ -486,9 +570,21 @@ WalStats Wal::Impl::stats() {
       const bool has_ring = ring && *ring != nullptr;
       stats.ring_bytes = has_ring ? (*ring)->ring_bytes() : 0;
       stats.ring_bytes_used = scan_.bytes_from_ring;
-      stats.ring_reason = has_ring ? "a writer's, running or killed" : "the log was closed";
+      stats.ring_reason = has_ring ? "a writer's, running or killed"
+                          : !ring && ring.error().code == ErrorCode::permission
+                              ? unreadable_ring_note(ring.error())
+                              : "the log was closed";
     }
   }
+  stats.ring_wait_latency = observer_->ring_waits.snapshot();
+  stats.ring_waits = stats.ring_wait_latency.count;
+  stats.slow_syncs = observer_->slow_syncs.load();
+  stats.listener_exceptions = observer_->events.exceptions();
+  stats.events_dropped = observer_->events.dropped();
+  stats.append_latency = observer_->appends.snapshot();
+  stats.durable_wait_latency = observer_->durable_waits.snapshot();
+  stats.flush_latency = observer_->flushes.snapshot();
+  stats.sync_latency = observer_->syncs.snapshot();
   if (const auto listing = list_log(*directory_); listing) {
     stats.segments = listing->segment_ids.size();
     static_cast<void>(read_first_sequence(listing->segment_ids));
@@ -523,22 +619,42 @@ Result<void> Wal::Impl::close() {
 // --- Wal -----------------------------------------------------------------------------------------
 
 Result<Opened> Wal::open(WalOptions options) {
-  std::shared_ptr<Impl> impl = NORI_TRY(Impl::open(std::move(options)));
+  auto observer = std::make_shared<Observer>(options.listener, options.slow_sync);
+  const EventDelivery told(observer->events);
+  std::shared_ptr<Impl> impl = NORI_TRY(Impl::open(std::move(options), observer));
   auto recovery = impl->recovery();
   return Opened{.wal = Wal(std::move(impl)), .recovery = std::move(recovery)};
 }
 
 Wal::Wal(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Wal::Wal(Wal&&) noexcept = default;
-Wal& Wal::operator=(Wal&&) noexcept = default;
-Wal::~Wal() = default;
+
+Wal& Wal::operator=(Wal&& other) noexcept {
+  if (this != &other) {
+    finish();
+    impl_ = std::move(other.impl_);
+  }
+  return *this;
+}
+
+Wal::~Wal() { finish(); }
+
+// While there is still a log to answer what a listener may ask.
+void Wal::finish() noexcept {
+  if (impl_ != nullptr) {
+    const EventDelivery told(impl_->events());
+    impl_->finish();
+  }
+}
 
 Result<Appended> Wal::append(const Record& record, Durability durability) {
+  const EventDelivery told(impl_->events());
   FrameBody::Scratch scratch;
   return impl_->append(FrameBody(record, scratch), durability, true);
 }
 
 Result<Appended> Wal::try_append(const Record& record, Durability durability) {
+  const EventDelivery told(impl_->events());
   FrameBody::Scratch scratch;
   return impl_->append(FrameBody(record, scratch), durability, false);
 }
@@ -556,38 +672,55 @@ Result<void> check_batch(const Batch& batch) {
 
 Result<Appended> Wal::append(const Batch& batch, Durability durability) {
   NORI_TRY(check_batch(batch));
+  const EventDelivery told(impl_->events());
   return impl_->append(FrameBody(batch), durability, true);
 }
 
 Result<Appended> Wal::try_append(const Batch& batch, Durability durability) {
   NORI_TRY(check_batch(batch));
+  const EventDelivery told(impl_->events());
   return impl_->append(FrameBody(batch), durability, false);
 }
 
-Result<void> Wal::sync() { return impl_->sync(); }
+Result<void> Wal::sync() {
+  const EventDelivery told(impl_->events());
+  return impl_->sync();
+}
 
 Result<void> Wal::wait_durable(const Position& position) {
+  const EventDelivery told(impl_->events());
   return impl_->commit(position.sequence);
 }
 
 Position Wal::current_position() const { return impl_->current_position(); }
 Position Wal::durable_position() const { return impl_->durable_position(); }
-Result<void> Wal::rotate() { return impl_->rotate(); }
+
+Result<void> Wal::rotate() {
+  const EventDelivery told(impl_->events());
+  return impl_->rotate();
+}
 
 Result<std::uint64_t> Wal::delete_segments_before(const Position& position) {
+  const EventDelivery told(impl_->events());
   return impl_->delete_segments_before(position);
 }
 
 Result<Position> Wal::position_at(TimePoint time) const {
+  const EventDelivery told(impl_->events());
   NORI_TRY(impl_->check_usable());
   return impl_->position_at(time);
 }
 
 Result<Reader> Wal::read_from(ReadFrom from, ReadOptions options) const {
+  const EventDelivery told(impl_->events());
   return impl_->read_from(from, options);
 }
 
 WalStats Wal::stats() const { return impl_->stats(); }
-Result<void> Wal::close() { return impl_->close(); }
+
+Result<void> Wal::close() {
+  const EventDelivery told(impl_->events());
+  return impl_->close();
+}
 
 }  // namespace nori

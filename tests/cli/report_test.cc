@@ -60,10 +60,13 @@ TEST_F(ReportTest, StatPrintsTheDocumentedFields) {
   EXPECT_EQ(names_in(stat),
             (std::set<std::string>{"directory", "segments", "records", "first_sequence",
                                    "next_sequence", "durable_mark", "bytes", "bytes_padding",
-                                   "bytes_torn", "damaged", "ring", "io"}));
+                                   "bytes_torn", "damaged", "ring", "io", "opening"}));
   EXPECT_EQ(names_in(stat["ring"]),
             (std::set<std::string>{"bytes", "bytes_used", "records", "reason"}));
   EXPECT_EQ(names_in(stat["io"]), (std::set<std::string>{"mode", "reason", "block_bytes"}));
+  EXPECT_EQ(names_in(stat["opening"]), (std::set<std::string>{"time_us", "segments_scanned"}));
+  EXPECT_EQ(stat["opening"]["segments_scanned"], 0) << "it was closed";
+  EXPECT_GT(stat["opening"]["time_us"], 0);
   EXPECT_EQ(stat["directory"], log());
   EXPECT_EQ(stat["segments"], segment_files(log()));
   EXPECT_EQ(stat["records"], 300);
@@ -93,8 +96,8 @@ TEST_F(ReportTest, StatTellsPeopleTheSame) {
   append(numbered_lines(0, 3));
   const auto finished = run({"stat", log()});
   ASSERT_TRUE(went_well(finished));
-  for (const char* const words :
-       {"segments", "records", "0 to 2", "bytes", "padding", "ring", "durable mark", "io"}) {
+  for (const char* const words : {"segments", "records", "0 to 2", "bytes", "padding", "ring",
+                                  "durable mark", "io", "opening"}) {
     EXPECT_TRUE(finished.out.contains(words)) << words << " is not in " << finished.out;
   }
 }
@@ -128,7 +131,7 @@ TEST_F(ReportTest, VerifyPrintsTheDocumentedFields) {
   ASSERT_TRUE(went_well(finished));
   const json report = json::parse(finished.out);
   EXPECT_EQ(names_in(report),
-            (std::set<std::string>{"segments", "records", "bytes", "records_in_ring",
+            (std::set<std::string>{"segments", "records", "bytes", "records_in_ring", "ring_note",
                                    "first_sequence", "next_sequence", "durable_mark", "bytes_torn",
                                    "damages", "foreign_files"}));
   EXPECT_EQ(report["records"], 300);
