@@ -1,6 +1,7 @@
 // The directory of a log that the library has written, altered.
 //
-//   input   1  which log of base_logs(), and bit 7: checksums are made to match
+//   input   1  which log of base_logs(); bit 6: opening it for writing reads all of it; bit 7:
+//              checksums are made to match
 //           1  0: nothing more; else power is cut first, and what of the unsynced state survives
 //              is drawn from this seed
 //           .. alterations: an operation, then what it needs
@@ -279,7 +280,7 @@ class Alteration {
 void check(Input input) {
   const auto head = input.take<std::uint8_t>();
   const bool is_forged = (head & 0x80) != 0;
-  const auto& log = base_logs()[(head & 0x7f) % base_logs().size()];
+  const auto& log = base_logs()[(head & 0x3f) % base_logs().size()];
   const auto disk = log.disk->clone();
   if (const auto seed = input.take<std::uint8_t>(); seed != 0) {
     disk->power_cut(seed, {.torn_sectors = seed % 2 == 0, .split_mapped_pages = seed % 3 == 0});
@@ -287,7 +288,8 @@ void check(Input input) {
   Alteration alteration(log, files_of(*disk), is_forged, input);
   alteration.run();
   alteration.store(*disk);
-  check_log(*disk, is_forged ? nullptr : &log.written);
+  check_log(*disk, is_forged ? nullptr : &log.written,
+            (head & 0x40) != 0 ? Verification::all : Verification::tail);
 }
 
 }  // namespace

@@ -35,6 +35,9 @@ class Written {
 /// agree, that reading changes nothing, that recovering twice finds what recovering once has left,
 /// and that only `written` is returned. Without `written` its checksums were made to match: then
 /// there may be any record, but what holds of crashes and bit rot alone is not required.
-void check_log(const testing::SimulatedDisk& disk, const Written* written);
+///
+/// `verification` is how it is opened for writing.
+void check_log(const testing::SimulatedDisk& disk, const Written* written,
+               Verification verification);
 
 }  // namespace nori::fuzz

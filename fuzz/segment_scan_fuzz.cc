@@ -3,6 +3,7 @@
 //   input   1  bit 0: its checksums are made to match
 //              bit 1: it has the name that its header says; else it is 000000.wal
 //              bit 2: it ends in a block of zeros, as reserved space does
+//              bit 3: opening it for writing reads all of it
 //           .. the file
 //
 // What readers find is compared with what format/ alone says of the bytes; then all that holds of
@@ -164,7 +165,7 @@ void check(Input input) {
             "bad bytes are no failure");
     check_reader(disk, expect(file, *header));
   }
-  check_log(disk, nullptr);
+  check_log(disk, nullptr, (mode & 8) != 0 ? Verification::all : Verification::tail);
 }
 
 }  // namespace

@@ -98,8 +98,8 @@ void check_command_line(std::string_view text) {
   try {
     app.parse(words);
     require(app.count("DIR") == 1, "a command line without a directory");
-  } catch (const CLI::Error& error) {
-    require(error.get_name().size() != 0, "an error without a name");
+  } catch (const CLI::Error&) {
+    // Refused, or asked for help.
   }
 }
 
@@ -232,9 +232,14 @@ void check_utf8(std::string_view text) {
 
 void check_lines(std::string_view text) {
   const int descriptor = file_of(text);
-  LineInput input(descriptor);
-  std::vector<std::string> lines;
+  std::string_view due = text;
+  const auto require_next = [&](std::string_view line) {
+    const auto end = std::min(due.find('\n'), due.size());
+    require(!due.empty() && line == due.substr(0, end), "another line");
+    due.remove_prefix(std::min(end + 1, due.size()));
+  };
   {
+    LineInput input(descriptor);
     const Interruption interruption;
     for (;;) {
       const auto status = input.read_more(interruption);
@@ -243,21 +248,15 @@ void check_lines(std::string_view text) {
         break;
       }
       while (const auto line = input.next_line()) {
-        lines.emplace_back(*line);
+        require_next(*line);
       }
     }
     if (const auto line = input.last_line()) {
-      lines.emplace_back(*line);
+      require_next(*line);
     }
   }
   ::close(descriptor);
-  std::vector<std::string> expected;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const auto end = std::min(text.find('\n', begin), text.size());
-    expected.emplace_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  require(lines == expected, "other lines");
+  require(due.empty(), "lines are missing");
 }
 
 // Longer than a piece, so that the buffer moves and grows: the text again and again.
