@@ -366,6 +366,8 @@ std::string Written::compare(const OwnedEntry& entry) const {
                            entry.epoch.bits);
 }
 
-void check_log(const SimulatedDisk& disk, const Written* written) { LogCheck(disk, written).run(); }
+void check_log(const SimulatedDisk& disk, const Written* written, Verification verification) {
+  LogCheck(disk, written).run(verification);
+}
 
 }  // namespace nori::fuzz
