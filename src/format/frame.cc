@@ -96,7 +96,7 @@ std::optional<RotationPayload> decode_rotation(ByteView payload) noexcept {
   const RotationPayload rotation{.next_segment_id = load_le<std::uint64_t>(payload.data()),
                                  .next_offset = load_le<std::uint64_t>(payload.data() + 8),
                                  .next_ring_base = load_le<std::uint64_t>(payload.data() + 16)};
-  if (!is_first_offset(rotation.next_offset)) {
+  if (!is_first_offset(rotation.next_offset) || rotation.next_ring_base > kRingBaseMax) {
     return std::nullopt;
   }
   return rotation;

@@ -281,9 +281,9 @@ TEST_F(FrameTest, WhatARotationSaysComesBack) {
 
 // Recovery makes a file of what a rotation says, with room for a header before the first frame.
 TEST_F(FrameTest, ARotationLeadsBehindAHeaderAndNotFar) {
-  const auto leads_to = [](std::uint64_t offset) {
+  const auto leads_to = [](std::uint64_t offset, std::uint64_t ring_base = 0) {
     std::array<std::byte, kRotationPayloadBytes> payload{};
-    encode_rotation({.next_segment_id = 8, .next_offset = offset, .next_ring_base = 0},
+    encode_rotation({.next_segment_id = 8, .next_offset = offset, .next_ring_base = ring_base},
                     payload.data());
     return decode_rotation(payload).has_value();
   };
@@ -293,6 +293,8 @@ TEST_F(FrameTest, ARotationLeadsBehindAHeaderAndNotFar) {
   EXPECT_FALSE(leads_to(kSegmentHeaderBytes - 1));
   EXPECT_FALSE(leads_to(kFirstOffsetMax + 1));
   EXPECT_FALSE(leads_to(~std::uint64_t{0}));
+  EXPECT_TRUE(leads_to(4096, kRingBaseMax));
+  EXPECT_FALSE(leads_to(4096, kRingBaseMax + 1));
 }
 
 /// A chain at record 100 of epoch 5, and the frames that might come next.

@@ -65,7 +65,7 @@ std::expected<SegmentHeader, HeaderError> decode_segment_header(ByteView bytes) 
         HeaderError{.fault = HeaderFault::unsupported_version, .version = version});
   }
   if (header.generation != 0 || header.first_segment != header.last_segment ||
-      !is_first_offset(header.first_offset)) {
+      !is_first_offset(header.first_offset) || header.ring_base > kRingBaseMax) {
     return std::unexpected(HeaderError{.fault = HeaderFault::bad});
   }
   return header;

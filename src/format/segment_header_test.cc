@@ -127,6 +127,18 @@ TEST_F(SegmentHeaderTest, TheFirstFrameStandsBehindTheHeaderAndNotFar) {
   }
 }
 
+// Beyond, ring addresses would wrap, and a writer would copy from behind the ring.
+TEST_F(SegmentHeaderTest, ARingBaseLeavesRoomForALog) {
+  header_.ring_base = kRingBaseMax;
+  encode();
+  EXPECT_EQ(fault(), std::nullopt);
+  for (const auto beyond : {kRingBaseMax + 1, ~std::uint64_t{0} - 4095}) {
+    header_.ring_base = beyond;
+    encode();
+    EXPECT_EQ(fault(), HeaderFault::bad) << beyond;
+  }
+}
+
 TEST_F(SegmentHeaderTest, FramesOfUnlikeSegmentsHaveUnlikeSeeds) {
   auto other = header_;
   other.first_segment = 8;
