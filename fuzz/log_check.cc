@@ -300,6 +300,9 @@ class LogCheck {
   void require_same(SimulatedDisk& disk, Verification verification, const Reading& reading,
                     std::string_view when) const {
     const auto opened = Wal::open(small_options(disk, OpenMode::existing, verification));
+    if (written_ == nullptr) {
+      return;  // a forged log may contradict itself: no more is required than that this returns
+    }
     require_ok(opened, when);
     require(!opened->recovery.torn_tail && opened->recovery.quarantined.empty(),
             fmt::format("{} there is something to cut: {}", when, opened->recovery.reason));
@@ -311,6 +314,9 @@ class LogCheck {
   // It takes records, closes, and opens clean.
   void go_on(SimulatedDisk& disk, Verification verification, const Reading& before) const {
     auto opened = Wal::open(small_options(disk, OpenMode::existing, verification));
+    if (!opened && written_ == nullptr) {
+      return;
+    }
     require_ok(opened, "open once more");
     auto& wal = opened->wal;
     const auto appended = wal.append(Record::put("one", "more"), Durability::durable);
@@ -318,7 +324,11 @@ class LogCheck {
     if (!appended) {
       return;  // forged, it may be at the end of what it can count
     }
-    require_ok(wal.close(), "close");
+    const auto closing = wal.close();
+    if (written_ == nullptr) {
+      return;
+    }
+    require_ok(closing, "close");
     auto closed = Wal::open(small_options(disk, OpenMode::read_only, verification));
     require_ok(closed, "closed, it cannot be opened");
     require(closed->recovery.closed_cleanly, "closed, and found not closed");

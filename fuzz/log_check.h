@@ -34,7 +34,8 @@ class Written {
 /// skip_damaged and from places within, verifies it, goes on writing; and requires that all of them
 /// agree, that reading changes nothing, that recovering twice finds what recovering once has left,
 /// and that only `written` is returned. Without `written` its checksums were made to match: then
-/// there may be any record, but what holds of crashes and bit rot alone is not required.
+/// there may be any record, and all openings of one kind still have to agree; but what holds of
+/// crashes and bit rot alone is not required, such as that recovery leaves nothing to do.
 ///
 /// `verification` is how it is opened for writing.
 void check_log(const testing::SimulatedDisk& disk, const Written* written,
