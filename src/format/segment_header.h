@@ -12,14 +12,14 @@
 //       64     8  durable_mark     when the file was made; everything before it was durable
 //       72     8  created_ms       since 1970
 //       80     8  first_offset     of the first frame; 1 MiB at most
-//       88     8  ring_base        where the ring has this file's byte 0 (format/ring_header.h);
-//                                  2^62 at most
+//       88     8  ring_base        where the ring has this file's byte 0 (format/ring_header.h)
 //       96    28  zeros
 //      124     4  crc32c           of the 124 bytes before it, seeded with the segment's place
 //
-// A header is valid if its checksum matches, seeded with the log id and first_segment it holds
-// itself: a valid header under another segment's name is evidence of its mark and nothing more. The
-// checksum stands at the same place in every version, so that a newer version is told from damage.
+// first_segment, first_sequence and ring_base are at most 2^62 (kCountMax). A header is valid if
+// they are and its checksum matches, seeded with the log id and first_segment it holds itself: a
+// valid header under another segment's name is evidence of its mark and nothing more. The checksum
+// stands at the same place in every version, so that a newer version is told from damage.
 
 #pragma once
 
@@ -36,9 +36,6 @@ namespace nori {
 inline constexpr std::size_t kSegmentHeaderBytes = 128;
 inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::uint64_t kFirstOffsetMax = 1024 * 1024;
-
-/// What counts bytes along the log never comes near its end, so that sums of it do not wrap.
-inline constexpr std::uint64_t kRingBaseMax = std::uint64_t{1} << 62;
 
 /// Whether a segment's first frame may stand there: behind the header, within the largest block.
 [[nodiscard]] constexpr bool is_first_offset(std::uint64_t offset) noexcept {
