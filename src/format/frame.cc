@@ -5,6 +5,7 @@
 
 #include "base/crc32c.h"
 #include "base/little_endian.h"
+#include "format/log_id.h"
 #include "format/segment_header.h"
 
 namespace nori {
@@ -44,7 +45,7 @@ bool may_be_frame_header(const std::byte* bytes) noexcept {
   }
   const auto first_sequence = load_le<std::uint64_t>(bytes + 16);
   const auto distance = load_le<std::uint32_t>(bytes + 38);
-  return distance <= first_sequence;
+  return distance <= first_sequence && first_sequence <= kCountMax;
 }
 
 std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint32_t seed) noexcept {
@@ -96,7 +97,7 @@ std::optional<RotationPayload> decode_rotation(ByteView payload) noexcept {
   const RotationPayload rotation{.next_segment_id = load_le<std::uint64_t>(payload.data()),
                                  .next_offset = load_le<std::uint64_t>(payload.data() + 8),
                                  .next_ring_base = load_le<std::uint64_t>(payload.data() + 16)};
-  if (!is_first_offset(rotation.next_offset)) {
+  if (!is_first_offset(rotation.next_offset) || rotation.next_ring_base > kCountMax) {
     return std::nullopt;
   }
   return rotation;

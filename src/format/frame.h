@@ -14,10 +14,10 @@
 //
 // The place is log id, generation, segment and offset (format/log_id.h): what was written for
 // another place is not valid here. The header is valid if its checksum matches, its kind is
-// defined, it has records if and only if its kind says so and the mark is not below 0; checked
-// alone it is evidence of its mark. The frame is valid if the payload's checksum matches too.
-// Whether it belongs here is the chain's to say: FrameChain. A worked example:
-// docs/format.md#frame.
+// defined, it has records if and only if its kind says so, first_sequence is below 2^63 and the
+// mark is not below 0; checked alone it is evidence of its mark. The frame is valid if the
+// payload's checksum matches too. Whether it belongs here is the chain's to say: FrameChain. A
+// worked example: docs/format.md#frame.
 
 #pragma once
 

@@ -92,7 +92,7 @@ TEST_F(FrameTest, AHeaderComesBackAsItWas) {
 TEST_F(FrameTest, TheLimitsComeBackToo) {
   header_.record_count = static_cast<std::uint32_t>(kRecordsPerFrameMax);
   header_.payload_bytes = kPayloadBytesMax;
-  header_.first_sequence = ~std::uint64_t{0};
+  header_.first_sequence = kCountMax;
   header_.epoch = ~std::uint64_t{0};
   header_.time_ms = (std::uint64_t{1} << 48) - 1;
   header_.durable_mark = header_.first_sequence;
@@ -101,6 +101,9 @@ TEST_F(FrameTest, TheLimitsComeBackToo) {
   ASSERT_TRUE(back);
   expect_equal(*back, header_);
   EXPECT_EQ(back->frame_bytes(), (std::uint64_t{1} << 32) + kFrameHeaderBytes - 1);
+  header_.first_sequence = header_.durable_mark = kCountMax + 1;
+  encode();
+  EXPECT_FALSE(decode());
 }
 
 TEST_F(FrameTest, EveryFlippedBitOfAHeaderIsNoticed) {
@@ -281,9 +284,9 @@ TEST_F(FrameTest, WhatARotationSaysComesBack) {
 
 // Recovery makes a file of what a rotation says, with room for a header before the first frame.
 TEST_F(FrameTest, ARotationLeadsBehindAHeaderAndNotFar) {
-  const auto leads_to = [](std::uint64_t offset) {
+  const auto leads_to = [](std::uint64_t offset, std::uint64_t ring_base = 0) {
     std::array<std::byte, kRotationPayloadBytes> payload{};
-    encode_rotation({.next_segment_id = 8, .next_offset = offset, .next_ring_base = 0},
+    encode_rotation({.next_segment_id = 8, .next_offset = offset, .next_ring_base = ring_base},
                     payload.data());
     return decode_rotation(payload).has_value();
   };
@@ -293,6 +296,8 @@ TEST_F(FrameTest, ARotationLeadsBehindAHeaderAndNotFar) {
   EXPECT_FALSE(leads_to(kSegmentHeaderBytes - 1));
   EXPECT_FALSE(leads_to(kFirstOffsetMax + 1));
   EXPECT_FALSE(leads_to(~std::uint64_t{0}));
+  EXPECT_TRUE(leads_to(4096, kCountMax));
+  EXPECT_FALSE(leads_to(4096, kCountMax + 1));
 }
 
 /// A chain at record 100 of epoch 5, and the frames that might come next.

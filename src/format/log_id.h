@@ -12,6 +12,10 @@
 
 namespace nori {
 
+/// What counts along a log - records, segments, bytes - is at most that where it is read, so that
+/// sums of it do not wrap and no number is taken for "never".
+inline constexpr std::uint64_t kCountMax = (std::uint64_t{1} << 63) - 1;
+
 /// Names a log for ever: 128 random bits, drawn when it is created.
 struct LogId {
   std::array<std::byte, 16> bytes{};

@@ -64,7 +64,7 @@ std::optional<SegmentSummary> decode_summary(ByteView bytes) {
   const auto index_entries = load_le<std::uint32_t>(from);
   from += 4;
   if (index_entries > (bytes.size() - kSummaryBytes) / kIndexEntryBytes ||
-      summary.first_sequence > summary.end_sequence) {
+      summary.first_sequence > summary.end_sequence || summary.end_sequence > kCountMax) {
     return std::nullopt;
   }
   summary.index.resize(index_entries);

@@ -124,6 +124,10 @@ TEST(SegmentFooterTest, AnIndexRisesWithinTheFrames) {
   EXPECT_FALSE(refused(summary));
   summary.first_sequence = summary.end_sequence + 1;
   EXPECT_TRUE(refused(summary));
+  summary.end_sequence = kCountMax;
+  EXPECT_FALSE(refused(summary));
+  summary.end_sequence = kCountMax + 1;
+  EXPECT_TRUE(refused(summary));
 }
 
 TEST(SegmentFooterTest, AHostileCountOfIndexEntriesIsRefused) {

@@ -65,7 +65,8 @@ std::expected<SegmentHeader, HeaderError> decode_segment_header(ByteView bytes) 
         HeaderError{.fault = HeaderFault::unsupported_version, .version = version});
   }
   if (header.generation != 0 || header.first_segment != header.last_segment ||
-      !is_first_offset(header.first_offset)) {
+      !is_first_offset(header.first_offset) ||
+      std::max({header.first_segment, header.first_sequence, header.ring_base}) > kCountMax) {
     return std::unexpected(HeaderError{.fault = HeaderFault::bad});
   }
   return header;

@@ -16,9 +16,10 @@
 //       96    28  zeros
 //      124     4  crc32c           of the 124 bytes before it, seeded with the segment's place
 //
-// A header is valid if its checksum matches, seeded with the log id and first_segment it holds
-// itself: a valid header under another segment's name is evidence of its mark and nothing more. The
-// checksum stands at the same place in every version, so that a newer version is told from damage.
+// first_segment, first_sequence and ring_base are below 2^63 (kCountMax). A header is valid if
+// they are and its checksum matches, seeded with the log id and first_segment it holds itself: a
+// valid header under another segment's name is evidence of its mark and nothing more. The checksum
+// stands at the same place in every version, so that a newer version is told from damage.
 
 #pragma once
 

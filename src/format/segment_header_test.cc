@@ -127,6 +127,21 @@ TEST_F(SegmentHeaderTest, TheFirstFrameStandsBehindTheHeaderAndNotFar) {
   }
 }
 
+// Beyond, ring addresses would wrap, and a writer would copy from behind the ring; and a sequence
+// would be taken for one that never comes.
+TEST_F(SegmentHeaderTest, WhatItCountsLeavesRoomForALog) {
+  for (auto* const field : {&header_.ring_base, &header_.first_sequence, &header_.first_segment}) {
+    const auto before = *field;
+    for (const auto value : {kCountMax, kCountMax + 1, ~std::uint64_t{0}}) {
+      *field = value;
+      header_.last_segment = header_.first_segment;
+      encode();
+      EXPECT_EQ(fault(), value <= kCountMax ? std::nullopt : std::optional(HeaderFault::bad));
+    }
+    *field = before;
+  }
+}
+
 TEST_F(SegmentHeaderTest, FramesOfUnlikeSegmentsHaveUnlikeSeeds) {
   auto other = header_;
   other.first_segment = 8;

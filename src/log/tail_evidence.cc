@@ -148,6 +148,20 @@ Result<void> examine_ring(RingView& ring, const LogId& log_id, const FramePlaceI
   return {};
 }
 
+// E7: a footer is written once all frames before it are durable.
+Result<std::string> evidence_in_own_footer(SegmentReader& segment, const LogId& log_id,
+                                           std::uint64_t offset) {
+  if (!segment.header_fits() || segment.header()->log_id != log_id) {
+    return std::string{};
+  }
+  const auto footer = NORI_TRY(segment.footer());
+  if (!footer || offset >= footer->end_offset) {
+    return std::string{};
+  }
+  return fmt::format("the footer of {} says that all before it was durable",
+                     segment_name(segment.segment_id()));
+}
+
 // E4: a footer is written once the next segment's header and name are durable. If the one before
 // the end has a footer and the end's segment does not even begin, that is no crash.
 Result<std::string> evidence_in_footer_before(io::Directory& directory, const LogId& log_id,
@@ -205,6 +219,9 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
     findings.bytes_not_blank = in_segment.bytes_not_blank;
     if (findings.evidence.empty()) {
       findings.evidence = in_segment.evidence;
+    }
+    if (findings.evidence.empty()) {
+      findings.evidence = NORI_TRY(evidence_in_own_footer(*segment, log_id, walker.place().offset));
     }
     if (findings.evidence.empty()) {
       findings.evidence = evidence_of_another_log(*segment, log_id);

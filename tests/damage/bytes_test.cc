@@ -412,5 +412,39 @@ TEST_F(DamagedRingTest, WhatTheRingStillHasIsHealed) {
   EXPECT_GT(damaged, 0U);
 }
 
+// Goal: what a footer stands behind is never cut as a torn tail, although nothing else is left to
+// say that it was durable.
+// Method: of a log only its sealed first segment is left; a bit of each of its frames flips.
+TEST(DamagedSealedSegmentTest, ItsOwnFooterSaysThatItWasDurable) {
+  const auto whole = make_small_log(Ending::closed);
+  const auto map = LogMap::of(*whole);
+  ASSERT_TRUE(map.segments[0].footer);
+  ASSERT_TRUE(whole->remove_file(path_of(1)));
+  ASSERT_TRUE(whole->remove_file(path_of(2)));
+  std::uint64_t frames = 0;
+  for (const auto& frame : map.frames) {
+    if (frame.segment_id != 0) {
+      continue;
+    }
+    ++frames;
+    for (const std::uint64_t at : {std::uint64_t{20}, frame.header.frame_bytes() - 1}) {
+      SCOPED_TRACE(fmt::format("{}:{}", frame.offset, at));
+      const auto disk = whole->clone();
+      ASSERT_TRUE(disk->flip_bit(path_of(0), frame.offset + at, 1));
+      const auto before = files_of(*disk);
+      const auto opened = Wal::open(options_on(*disk, OpenMode::existing, Verification::all));
+      ASSERT_FALSE(opened) << opened->recovery.reason;
+      EXPECT_EQ(opened.error().code, ErrorCode::damaged) << opened.error().message;
+      EXPECT_EQ(opened.error().position->offset, frame.offset);
+      EXPECT_EQ(files_of(*disk), before);
+      const auto reading = read_small_log(*disk, Verification::all);
+      EXPECT_EQ(reading.records.size(), frame.header.first_sequence);
+      ASSERT_TRUE(reading.error);
+      EXPECT_EQ(reading.error->code, ErrorCode::damaged);
+    }
+  }
+  EXPECT_GE(frames, 5U);
+}
+
 }  // namespace
 }  // namespace nori::damage_tests
