@@ -153,7 +153,7 @@ class Examination {
       return "recovered, but " + log.problem();
     }
     {
-      auto worst = log.reference();
+      const auto& worst = log.reference();
       const auto cut = disk_.clone();
       cut->power_cut(disk_.operations(), {.torn_sectors = true});
       const auto found = read_log(*cut);
@@ -270,12 +270,12 @@ std::string watched(const SimulatedDisk& disk, const WalOptions& options) {
   return {};
 }
 
-std::string look_at(SimulatedDisk& disk, WalOptions options, ReferenceLog& reference, Crash crash,
-                    bool may_be_missing) {
+std::string look_at(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,
+                    Crash crash, bool may_be_missing) {
   return Examination(disk, options, reference, crash, may_be_missing).look();
 }
 
-std::string check_recovery(SimulatedDisk& disk, WalOptions options, ReferenceLog& reference,
+std::string check_recovery(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,
                            Crash crash, bool may_be_missing) {
   Examination examination(disk, options, reference, crash, may_be_missing);
   auto wrong = examination.open_for_writing();

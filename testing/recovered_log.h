@@ -28,13 +28,14 @@ namespace nori::testing {
 /// there is a log.
 ///
 /// Returns what is wrong, or nothing.
-[[nodiscard]] std::string check_recovery(SimulatedDisk& disk, WalOptions options,
+[[nodiscard]] std::string check_recovery(SimulatedDisk& disk, const WalOptions& options,
                                          ReferenceLog& reference, Crash crash,
                                          bool may_be_missing = false);
 
 /// Only reads what is there, and compares it. `reference` becomes it, no more durable than before.
-[[nodiscard]] std::string look_at(SimulatedDisk& disk, WalOptions options, ReferenceLog& reference,
-                                  Crash crash, bool may_be_missing = false);
+[[nodiscard]] std::string look_at(SimulatedDisk& disk, const WalOptions& options,
+                                  ReferenceLog& reference, Crash crash,
+                                  bool may_be_missing = false);
 
 /// All the disk did, for a failure's message.
 [[nodiscard]] std::string trace_of(const SimulatedDisk& disk);

@@ -251,6 +251,8 @@ struct Opened;
 /// a default value.
 /// Failure: after a failed write or sync the log takes no more appends and says why on every call;
 /// everybody waiting is woken and told. Reopening decides from the disk what is there.
+/// Memory: a call may throw std::bad_alloc, the destructor does not. What it was to append is then
+/// there in full or not at all; a log that was to be closed is released, and opening it recovers.
 /// Limits: one process writes at a time. A frame (a batch, encoded) is at most 4 GiB and 2^28 - 1
 /// records.
 class Wal {

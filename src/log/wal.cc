@@ -314,7 +314,7 @@ void Wal::Impl::finish() {
     try {
       static_cast<void>(close());
     } catch (const std::bad_alloc&) {
-      // Released without a close frame, as a killed process leaves it: opening it recovers.
+      return;  // released without a close frame, as by a killed process: opening it recovers
     }
   }
 }

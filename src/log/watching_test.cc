@@ -68,6 +68,9 @@ class Recorder : public EventListener {
 };
 
 class WatchingTest : public ::testing::Test {
+ public:
+  ~WatchingTest() override { wal_.reset(); }
+
  protected:
   static constexpr std::uint64_t kCapacityBytes = 4 * kGiB;
 
@@ -79,7 +82,6 @@ class WatchingTest : public ::testing::Test {
     options_.listener = seen_;
     disk_.set_capacity_bytes(kCapacityBytes);
   }
-  ~WatchingTest() override { wal_.reset(); }
 
   Wal& open() {
     wal_.reset();

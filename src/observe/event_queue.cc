@@ -73,7 +73,8 @@ void EventQueue::post(Event event) {
       return;
     }
   } catch (const std::bad_alloc&) {
-    // What happened counts more than that it is told.
+    dropped_.fetch_add(1);  // what happened counts more than that it is told
+    return;
   }
   dropped_.fetch_add(1);
 }

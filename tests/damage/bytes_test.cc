@@ -8,20 +8,19 @@
 // Every flip in a header or a frame is damage, is noticed by open, readers and verify, and costs
 // what it hit and nothing else. The exceptions, each asserted:
 //
-//   class          where                                        what it costs, who notices
-//   header zeros   behind a segment's header                    nothing, nobody: no field is there
-//   footer         of a sealed segment                          nothing, nobody: it repeats what
-//   the
-//                                                               frames say, and they are read
-//   behind end     space reserved and never written             no record; open and verify report a
-//                                                               torn tail
-//   newest frames  those that no mark behind them attests; of   the same as behind the end, and of
-//   a
-//                  a closed log: padding and the close frame    log cut off by a power cut the
-//                                                               records since its newest mark
-//   ring           of a process that died                       appended records that were never
-//                                                               durable; its header, all of them
-//   healed         a segment whose frames the ring still has    nothing
+//   class          where                                 what it costs, who notices
+//   header zeros   behind a segment's header             nothing, nobody: no field is there
+//   footer         of a sealed segment                   nothing, nobody: it repeats what the
+//                                                        frames say, and they are read
+//   behind end     space reserved and never written      no record; open and verify report a torn
+//                                                        tail
+//   newest frames  those that no mark behind them        the same as behind the end, and of a log
+//                  attests; of a closed log: padding     cut off by a power cut the records since
+//                  and the close frame                   its newest mark
+//   ring           of a process that died                appended records that were never durable;
+//                                                        its header, all of them
+//   healed         a segment whose frames the ring       nothing
+//                  still has
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
