@@ -377,12 +377,12 @@ TEST_F(WatchingTest, DamageOutsideOfSegmentsNamesItsFile) {
 
 TEST_F(WatchingTest, AListenerMayUseTheLog) {
   open();
-  int answered = 0;
+  std::uint64_t answered = 0;
   seen_->then = [&](const Event& event) {
     if (!std::holds_alternative<SegmentRotated>(event)) {
       return;
     }
-    EXPECT_EQ(wal_->stats().rotations, answered + 1U);
+    EXPECT_EQ(wal_->stats().rotations, answered + 1);
     EXPECT_TRUE(wal_->append(Record::put("of the listener", ""), Durability::durable));
     EXPECT_TRUE(wal_->sync());
     EXPECT_TRUE(wal_->read_from(begin_of_log)->next());
