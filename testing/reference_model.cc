@@ -129,22 +129,34 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
   return {};
 }
 
+bool ReferenceLog::is_entry(const OwnedEntry& entry, const Kept& kept) {
+  const auto& record = kept.record;
+  return entry.op == record.op && entry.key == record.key && entry.value == record.value &&
+         entry.expires_at == record.expires_at && entry.ends_batch == kept.ends_batch;
+}
+
 std::string ReferenceLog::compare(const OwnedEntry& entry) const {
   const auto* kept = at(entry.sequence);
   if (kept == nullptr) {
     return fmt::format("record {} was never appended", entry.sequence);
   }
-  const auto& record = kept->record;
-  if (entry.op != record.op || entry.key != record.key || entry.value != record.value ||
-      entry.expires_at != record.expires_at || entry.ends_batch != kept->ends_batch) {
+  if (!is_entry(entry, *kept)) {
     return fmt::format("record {} is \"{}\", and \"{}\" was appended", entry.sequence, entry.key,
-                       record.key);
+                       kept->record.key);
   }
   if (kept->epoch != Epoch{} && entry.epoch != kept->epoch) {
     return fmt::format("record {} was of epoch {:x}, now of {:x}", entry.sequence, kept->epoch.bits,
                        entry.epoch.bits);
   }
   return {};
+}
+
+std::string ReferenceLog::compare_damaged(const OwnedEntry& entry) const {
+  const auto [first, last] = cut_.equal_range(entry.sequence);
+  if (std::any_of(first, last, [&](const auto& cut) { return is_entry(entry, cut.second); })) {
+    return {};
+  }
+  return compare(entry);
 }
 
 void ReferenceLog::adopt(const LogContents& found) {
@@ -155,6 +167,9 @@ void ReferenceLog::adopt(const LogContents& found) {
 void ReferenceLog::adopt_undurable(const LogContents& found) {
   std::ranges::move(pending_, std::back_inserter(records_));
   pending_.clear();
+  for (auto sequence = found.next_sequence; sequence < records_.size(); ++sequence) {
+    cut_.emplace(sequence, std::move(records_[sequence]));
+  }
   records_.resize(found.next_sequence);
   const auto first = found.entries.empty() ? found.next_sequence : found.entries.front().sequence;
   first_max_ = first;

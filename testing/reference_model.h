@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,6 +74,9 @@ class ReferenceLog {
   [[nodiscard]] std::string compare(const LogContents& found, Crash crash) const;
   /// Whether an entry is what was appended as that record. Returns what is wrong, or nothing.
   [[nodiscard]] std::string compare(const OwnedEntry& entry) const;
+  /// The same, of a log that somebody has damaged: what a crash had cut, and recovery not yet
+  /// removed, may be found behind the damage.
+  [[nodiscard]] std::string compare_damaged(const OwnedEntry& entry) const;
   /// This is the log from now on: all of it is durable, save that a deletion nobody was told of may
   /// be undone yet. compare() found nothing wrong.
   void adopt(const LogContents& found);
@@ -95,9 +99,11 @@ class ReferenceLog {
   };
 
   [[nodiscard]] const Kept* at(Sequence sequence) const noexcept;
+  [[nodiscard]] static bool is_entry(const OwnedEntry& entry, const Kept& kept);
 
-  std::vector<Kept> records_;  ///< By sequence, deleted ones included.
-  std::vector<Kept> pending_;  ///< May be there, behind records_, all or none.
+  std::vector<Kept> records_;          ///< By sequence, deleted ones included.
+  std::vector<Kept> pending_;          ///< May be there, behind records_, all or none.
+  std::multimap<Sequence, Kept> cut_;  ///< What crashes took.
   Sequence durable_end_ = 0;
   std::uint64_t appends_begun_ = 0;
   // The first record left lies in [first_min_, first_max_].

@@ -198,7 +198,7 @@ std::string look_at_damaged(SimulatedDisk& disk, WalOptions options,
     if (!*next) {
       return {};
     }
-    if (auto wrong = reference.compare((*next)->copy()); !wrong.empty()) {
+    if (auto wrong = reference.compare_damaged((*next)->copy()); !wrong.empty()) {
       return "damaged, and read as if it were not: " + wrong;
     }
   }
@@ -256,8 +256,6 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
         return report(number, log.problem());
       }
     }
-    // What a crash cut may be found behind damage: it was appended.
-    const auto appended = life.damage_seed ? std::optional(reference) : std::nullopt;
     auto wrong = watched(disk, options);
     if (wrong.empty()) {
       wrong = look_at(disk, options, reference, form.crash, !exists);
@@ -266,7 +264,7 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       Random random(*life.damage_seed);
       const auto copy = disk.clone();
       damage(*copy, random);
-      wrong = look_at_damaged(*copy, options, *appended);
+      wrong = look_at_damaged(*copy, options, reference);
     }
     if (!wrong.empty()) {
       return report(number, fmt::format("{}: {}", form.name, wrong));

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "base/make_error.h"
 #include "base/preemption.h"
@@ -32,17 +31,8 @@ constexpr std::uint64_t kZeroWriteBytes = 256 * kKiB;
 // blocks), then a rotation or close frame that does not either (2 more).
 constexpr std::uint64_t kTailBlocks = 4;
 constexpr std::uint32_t kEpochNumberMax = 0xff'ffff;
-// What is compared of a frame's end, to see whether it was written.
-constexpr std::size_t kTailCompared = 4096;
 // A larger frame than this part of the ring goes past it.
 constexpr std::uint64_t kStraightPart = 4;
-
-// Whether these bytes are in the file, or may be.
-bool holds(io::File& file, std::uint64_t offset, ByteView bytes) {
-  std::vector<std::byte> found(bytes.size());
-  const auto read = file.read_at(offset, found);
-  return !read || (*read == found.size() && std::ranges::equal(found, bytes));
-}
 
 }  // namespace
 
@@ -65,6 +55,10 @@ LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, cons
 LogWriter::~LogWriter() { stop_background(); }
 
 std::uint64_t LogWriter::tail_bytes() const noexcept { return kTailBlocks * block_bytes(); }
+
+std::uint64_t LogWriter::allocated_room() const noexcept {
+  return placing_.ring_base + placing_.allocated - std::min(placing_.allocated, tail_bytes());
+}
 
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
                                                     io::Directory& directory,
@@ -128,7 +122,7 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   flushing_id_.store(placing_.id);
   turn_->written.store(end_);
   set_durable(chain_.next_sequence, end_);
-  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  room_end_ = allocated_room();
   update_place_limit();
   return {};
 }
@@ -288,21 +282,26 @@ Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteVi
     if (written.error().code != ErrorCode::no_space) {
       return fail(std::move(written).error());
     }
-    // Nothing was appended, so nothing of it may be found: it may be there in full.
-    const std::array<std::byte, kFrameHeaderBytes> blank{};
-    if (auto blanked = placing_.file->write_at(offset, blank, {}, false); !blanked) {
-      // Copy-on-write takes space for that too. What was cut short is no frame.
-      auto tail = last.empty() ? as_byte_view(front) : last;
-      tail = tail.last(std::min(tail.size(), kTailCompared));
-      const bool is_in_full =
-          holds(*placing_.file, offset, header_bytes) &&
-          holds(*placing_.file, offset + front.size() + last.size() - tail.size(), tail);
-      if (blanked.error().code != ErrorCode::no_space || is_in_full) {
-        return fail(std::move(blanked).error());
-      }
-    }
+    NORI_TRY(cut_back(*placing_.file, offset));
     return written;
   }
+  return {};
+}
+
+// After a write that found no space: nothing was appended, so nothing of it may be found, also
+// after a power cut, which may bring back any version of a block. A synced truncation leaves none.
+Result<void> LogWriter::cut_back(io::File& file, std::uint64_t end) {
+  if (auto cut = file.truncate(end); !cut) {
+    return fail(std::move(cut).error());
+  }
+  if (auto synced = file.sync(); !synced) {
+    return fail(std::move(synced).error());
+  }
+  if (placing_.allocated > end && !file.allocate(end, placing_.allocated - end)) {
+    placing_.allocated = end;  // somebody else has taken it
+  }
+  room_end_ = std::min(room_end_, allocated_room());
+  update_place_limit();
   return {};
 }
 
@@ -381,7 +380,7 @@ Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t 
     }
     placing_.allocated = *allocated;
   }
-  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  room_end_ = allocated_room();
   update_place_limit();
   return {};
 }
@@ -433,7 +432,7 @@ Result<void> LogWriter::begin_segment(std::unique_lock<std::mutex>& place,
     NORI_TRY(std::move(passed));
     if (ring_ == nullptr) {
       // A cut that could not be passed for want of space, and now was.
-      room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+      room_end_ = allocated_room();
       update_place_limit();
       return {};
     }
@@ -475,7 +474,7 @@ Result<void> LogWriter::begin_segment(std::unique_lock<std::mutex>& place,
   summary_ = SummaryBuilder(chain_.next_sequence);
   placing_ = std::move(next);
   ++rotations_;
-  room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+  room_end_ = allocated_room();
   if (ring_ == nullptr) {
     // What is appended next has to survive the process, so its file needs its name first. Until
     // then there is no room.
@@ -485,7 +484,7 @@ Result<void> LogWriter::begin_segment(std::unique_lock<std::mutex>& place,
     auto passed = with_turn(Flush::whole_blocks);
     place.lock();
     NORI_TRY(std::move(passed));
-    room_end_ = placing_.ring_base + placing_.allocated - tail_bytes();
+    room_end_ = allocated_room();
   }
   update_place_limit();
   return {};
@@ -557,7 +556,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
     return done;
   }();
   place.lock();
-  room_end_ = result && frame_bytes > segment_bytes_ ? end_ : room_end;
+  room_end_ = result && frame_bytes > segment_bytes_ ? end_ : std::min(room_end, allocated_room());
   update_place_limit();
   const bool wake = wants_background();
   place.unlock();
@@ -612,6 +611,8 @@ Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBod
   if (auto restored = flushing_.file->write_at(first_block, block.span(), {}, false); !restored) {
     return fail(std::move(restored).error());
   }
+  const std::lock_guard place(place_mutex_);
+  NORI_TRY(cut_back(*flushing_.file, first_block + block_bytes()));
   return written;
 }
 

@@ -122,6 +122,8 @@ class LogWriter {
 
   [[nodiscard]] std::uint64_t block_bytes() const noexcept { return io_.mode.block_bytes; }
   [[nodiscard]] std::uint64_t tail_bytes() const noexcept;
+  /// The address up to which frames fit into what is allocated.
+  [[nodiscard]] std::uint64_t allocated_room() const noexcept;
   [[nodiscard]] bool is_direct() const noexcept {
     return io_.mode.access == io::Access::write_direct;
   }
@@ -155,6 +157,7 @@ class LogWriter {
   [[nodiscard]] Result<void> grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes);
   [[nodiscard]] Result<void> begin_segment(std::unique_lock<std::mutex>& place,
                                            std::uint64_t frame_bytes);
+  [[nodiscard]] Result<void> cut_back(io::File& file, std::uint64_t end);
   [[nodiscard]] Result<void> open_next_file(std::uint64_t bytes, Placing& next);
   /// Allocates [from, most), or [from, least) on a disk that lacks the space. Returns the end. With
   /// grow_mutex_ held.
