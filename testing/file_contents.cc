@@ -424,7 +424,14 @@ void FileContents::make_durable(std::uint64_t offset, std::uint64_t bytes) {
 }
 
 void FileContents::drop(const Unsynced& carried) {
-  for (const auto& [index, page, sectors] : carried.pages) {
+  for (const auto& [index, page, newer] : carried.pages) {
+    // What a truncation cut is no page to write: the next sync carries the size.
+    const auto begin = index * kPageBytes;
+    const auto sectors =
+        begin >= carried.size
+            ? SectorMask{0}
+            : static_cast<SectorMask>(
+                  newer & sectors_between(0, std::min(carried.size - begin, kPageBytes)));
     auto& state = pages_[static_cast<std::size_t>(index)];
     const auto rewritten = sectors_newer(state.current, page);
     const auto unsynced = sectors_newer(state.current, state.durable);
