@@ -8,6 +8,7 @@
 
 #include "fuzz/require.h"
 #include "nori/verify.h"
+#include "testing/recovered_log.h"
 
 namespace nori::fuzz {
 
@@ -347,15 +348,11 @@ class LogCheck {
 }  // namespace
 
 WalOptions small_options(SimulatedDisk& disk, OpenMode mode, Verification verification) {
-  WalOptions options;
-  options.directory = "log";
+  auto options = testing::small_options();
   options.mode = mode;
   options.verification = verification;
   options.fsync = FsyncPolicy::os();
-  options.segment_bytes = 64 * kKiB;
-  options.ring_bytes = 64 * kKiB;
   options.file_system = &disk;
-  options.background_thread = false;
   return options;
 }
 

@@ -251,11 +251,11 @@ std::size_t FileContents::read(std::uint64_t offset, ByteSpan into) const {
   auto* to = into.data();
   for_each_page(offset, bytes, [&](std::uint64_t index, std::uint64_t from, std::uint64_t end) {
     const auto length = static_cast<std::size_t>(end - from);
-    const std::byte* source = nullptr;
+    const auto* const source =
+        index < pages_.size() ? bytes_of(pages_[static_cast<std::size_t>(index)].current) : nullptr;
     if (memory_ != nullptr && index < memory_->pages()) {
       memory_->load(index * kPageBytes + from, ByteSpan(to, length));
-    } else if (index < pages_.size() &&
-               (source = bytes_of(pages_[static_cast<std::size_t>(index)].current)) != nullptr) {
+    } else if (source != nullptr) {
       std::memcpy(to, source + from, length);
     } else {
       std::memset(to, 0, length);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "segment/segment_name.h"
+#include "testing/recovered_log.h"
 
 namespace nori::damage_tests {
 
@@ -26,15 +27,11 @@ void expect_ok(const Result<T>& result) {
 }  // namespace
 
 WalOptions options_on(SimulatedDisk& disk, OpenMode mode, Verification verification) {
-  WalOptions options;
-  options.directory = kDirectory;
+  auto options = testing::small_options();
   options.mode = mode;
   options.verification = verification;
   options.fsync = FsyncPolicy::os();
-  options.segment_bytes = 64 * kKiB;
-  options.ring_bytes = 64 * kKiB;
   options.file_system = &disk;
-  options.background_thread = false;
   return options;
 }
 
