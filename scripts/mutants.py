@@ -17,8 +17,10 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,8 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
 SOURCE = WORK / "source"
 BUILD = WORK / "build"
-# A waiter left asleep is noticed by this.
-SECONDS_MAX = 300
+# A waiter left asleep is noticed by this: how long tests may take that have not been seen to end,
+# and how many times as long as before.
+SECONDS_MAX = 1800
+TIMES_MAX = 5
 
 
 def run(command, **options):
@@ -83,20 +87,38 @@ def build(targets, jobs):
     return run(["cmake", "--build", BUILD, "--parallel", str(jobs), "--target", *targets])
 
 
-def noticed(target, test_filter):
-    """The first test that fails, or None."""
-    program = BUILD / "tests" / target
+def noticed(target, test_filter, jobs, seconds_max):
+    """The first test that fails, or None. Runs the tests in as many processes as `jobs`."""
+    command = [BUILD / "tests" / target, f"--gtest_filter={test_filter}", "--gtest_brief=1",
+               "--gtest_fail_fast"]
+    outputs = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(jobs)]
+    shards = [subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
+                               env={**os.environ, "GTEST_TOTAL_SHARDS": str(jobs),
+                                    "GTEST_SHARD_INDEX": str(index)})
+              for index, output in enumerate(outputs)]
     try:
-        done = run([program, f"--gtest_filter={test_filter}", "--gtest_brief=1",
-                    "--gtest_fail_fast"], timeout=SECONDS_MAX)
-    except subprocess.TimeoutExpired:
-        return f"{test_filter} (never ends)"
-    if done.returncode == 0:
-        if re.search(r"0 tests from 0 test|\[  PASSED  \] 0 tests", done.stdout):
-            sys.exit(f"{target}: no test is called {test_filter}")
-        return None
-    failed = re.search(r"^\[  FAILED  \] ([^\s,(]+)", done.stdout, re.M)
-    return failed.group(1) if failed else f"{test_filter} (dies, {done.returncode})"
+        deadline = time.monotonic() + seconds_max
+        while any(shard.poll() is None for shard in shards):
+            if time.monotonic() > deadline:
+                return f"{test_filter} (never ends)"
+            if any(shard.poll() not in (None, 0) for shard in shards):
+                break
+            time.sleep(0.02)
+    finally:
+        for shard in shards:
+            shard.kill()
+            shard.wait()
+    tests = 0
+    for shard, output in zip(shards, outputs):
+        output.seek(0)
+        text = output.read()
+        if shard.returncode not in (0, -signal.SIGKILL):
+            failed = re.search(r"^\[  FAILED  \] ([^\s,(]+)", text, re.M)
+            return failed.group(1) if failed else f"{test_filter} (dies, {shard.returncode})"
+        tests += int(re.search(r"\[  PASSED  \] (\d+) test", text + "[  PASSED  ] 0 test").group(1))
+    if tests == 0:
+        sys.exit(f"{target}: no test is called {test_filter}")
+    return None
 
 
 def noticed_by_all(jobs):
@@ -123,9 +145,12 @@ def main():
     built = build(targets, arguments.jobs)
     if built.returncode != 0:
         sys.exit(built.stdout)
-    for target, test_filter in sorted({killer for mutant in mutants for killer in mutant.killers}):
-        if (failed := noticed(target, test_filter)) is not None:
-            sys.exit(f"{failed} of {target} fails without any patch")
+    seconds_max = {}
+    for killer in sorted({killer for mutant in mutants for killer in mutant.killers}):
+        began = time.monotonic()
+        if (failed := noticed(*killer, arguments.jobs, SECONDS_MAX)) is not None:
+            sys.exit(f"{failed} of {killer[0]} fails without any patch")
+        seconds_max[killer] = 20 + TIMES_MAX * (time.monotonic() - began)
 
     rows, survivors = [], 0
     for mutant in mutants:
@@ -138,8 +163,8 @@ def main():
             if built.returncode != 0:
                 sys.exit(f"{mutant.path} does not build:\n{built.stdout}")
             test = None
-            for target, test_filter in mutant.killers:
-                test = test or noticed(target, test_filter)
+            for killer in mutant.killers:
+                test = test or noticed(*killer, arguments.jobs, seconds_max[killer])
             test = test or noticed_by_all(arguments.jobs)
         finally:
             mutant.patch("--reverse")

@@ -5,6 +5,22 @@
 #include <algorithm>
 
 namespace nori {
+namespace {
+
+// ISA-L 2.30 returns from its AVX-512 code with the upper halves of the vector registers in use.
+// Until they are cleared, SSE instructions run many times slower on Intel's processors: an append
+// of 100 bytes took 1,200 ns instead of 170.
+void clear_vector_uppers() noexcept {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx") != 0) [[likely]] {
+    asm volatile("vzeroupper" ::
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  }
+#endif
+}
+
+}  // namespace
 
 std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept {
   // ISA-L counts in int, and does not change what it reads in spite of its signature.
@@ -16,6 +32,7 @@ std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcep
     state = crc32_iscsi(bytes, static_cast<int>(piece.size()), state);
     data = data.subspan(piece.size());
   }
+  clear_vector_uppers();
   return ~state;
 }
 
