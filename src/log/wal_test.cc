@@ -352,6 +352,24 @@ TEST_F(WalOpenTest, DamageIsNamedAndLeftAsItIs) {
   EXPECT_TRUE(recovery_.corruption_detected);
 }
 
+// An opening frame is durable before anything behind it is written: what is there without it says
+// that it was lost, although no mark does.
+TEST_F(WalOpenTest, AFrameBehindALostOpeningIsEvidence) {
+  options_.ring_bytes = WalOptions::kNoRing;
+  open();
+  append(3);
+  open();
+  append(1);
+  const auto record = read().back().position;
+  disk_.crash_process();
+  wal_.reset();
+  ok(disk_.flip_bit("log/000000.wal", record.offset - 4096 + 20, 0));
+  const auto opened = Wal::open(options_);
+  EXPECT_EQ(code_of(opened), "damaged");
+  EXPECT_NE(opened.error().message.find("later opening"), std::string::npos)
+      << opened.error().message;
+}
+
 TEST_F(WalOpenTest, DirectIoIsTriedAndReplacedOrRefused) {
   EXPECT_EQ(open().stats().io, IoMode::direct);
   for (const auto support : {DirectSupport::refused_at_open, DirectSupport::refused_at_write}) {
