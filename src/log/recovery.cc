@@ -166,7 +166,7 @@ class Recovery {
     const auto from = walker.place().offset;
     const bool is_end = id == scan_.end.segment_id;
     if (is_end && from == scan_.end.offset && from % mode_.block_bytes == 0) {
-      return sync_file(id);
+      return {};  // cut() syncs it
     }
     const auto file =
         NORI_TRY(directory_.open(segment_name(id), mode_.access, io::Creation::existing));
@@ -197,12 +197,6 @@ class Recovery {
       NORI_TRY(fill_last_block(writer, seed));
     }
     NORI_TRY(writer.finish());
-    return file->sync();
-  }
-
-  Result<void> sync_file(std::uint64_t id) {
-    const auto file =
-        NORI_TRY(directory_.open(segment_name(id), mode_.access, io::Creation::existing));
     return file->sync();
   }
 
@@ -257,6 +251,7 @@ class Recovery {
     const auto file = NORI_TRY(
         directory_.open(segment_name(scan_.end.segment_id), mode_.access, io::Creation::existing));
     NORI_TRY(file->truncate(scan_.end.offset));
+    // Also what a killed process wrote and nobody wrote again.
     NORI_TRY(file->sync());
     // Newest first, so that no crash leaves a hole.
     for (auto i = scan_.segments_behind_end.size(); i-- > 0;) {
