@@ -370,6 +370,35 @@ TEST_F(WalOpenTest, AFrameBehindALostOpeningIsEvidence) {
       << opened.error().message;
 }
 
+// Files that got a segment's name and nothing else, of a filesystem that lost the rest: whatever
+// crash cuts their removal short leaves no hole among them, which would be damage.
+TEST_F(WalOpenTest, EmptySegmentsBehindTheEndGoNewestFirst) {
+  open();
+  append(3);
+  ok(wal_->sync());
+  disk_.crash_process();
+  wal_.reset();
+  const std::vector<std::byte> zeros(8192);
+  ok(disk_.write_file("log/000001.wal", zeros));
+  ok(disk_.write_file("log/000002.wal", zeros));
+  bool died = true;
+  for (std::uint64_t operations = 0; died; ++operations) {
+    const auto disk = disk_.clone();
+    auto options = options_;
+    options.file_system = disk.get();
+    disk->crash_after(operations);
+    {
+      const auto interrupted = Wal::open(options);
+      died = disk->dead();
+      ASSERT_EQ(code_of(interrupted), died ? "io" : "ok");
+      disk->power_cut(operations, {.survival = Survival::everything});
+    }
+    const auto opened = Wal::open(options);
+    ASSERT_EQ(code_of(opened), "ok") << opened.error().message << " after " << operations;
+    EXPECT_EQ(opened->recovery.next_sequence, 3U);
+  }
+}
+
 TEST_F(WalOpenTest, DirectIoIsTriedAndReplacedOrRefused) {
   EXPECT_EQ(open().stats().io, IoMode::direct);
   for (const auto support : {DirectSupport::refused_at_open, DirectSupport::refused_at_write}) {
