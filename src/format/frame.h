@@ -21,10 +21,15 @@
 
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <optional>
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/little_endian.h"
+#include "format/log_id.h"
 #include "nori/position.h"
 
 namespace nori {
@@ -111,5 +116,71 @@ struct FrameChain {
   [[nodiscard]] bool may_be_continued_by(const FrameHeader& header) const noexcept;
   void advance(const FrameHeader& header) noexcept;
 };
+
+// --- inline: once per record appended or read
+// -----------------------------------------------------
+
+namespace detail {
+
+inline constexpr std::uint32_t kRecordCountMask = 0x0fff'ffffU;
+inline constexpr std::uint64_t kMarkDistanceMax = 0xffff'ffffU;
+
+inline bool kind_is_defined(std::uint32_t kind_and_count) noexcept {
+  const auto kind = kind_and_count >> 28;
+  const auto count = kind_and_count & kRecordCountMask;
+  return kind >= 1 && kind <= 6 && ((kind == 1) == (count != 0));
+}
+
+}  // namespace detail
+
+inline void encode_frame_header(const FrameHeader& header, std::uint32_t seed,
+                                std::byte* to) noexcept {
+  const auto distance =
+      std::min(header.first_sequence - std::min(header.durable_mark, header.first_sequence),
+               detail::kMarkDistanceMax);
+  store_le(to + 4, header.payload_crc32c ^ std::rotl(seed, 16));
+  store_le(to + 8, static_cast<std::uint32_t>(header.payload_bytes));
+  store_le(to + 12, static_cast<std::uint32_t>(header.kind) << 28 | header.record_count);
+  store_le(to + 16, header.first_sequence);
+  store_le(to + 24, header.epoch);
+  store_le48(to + 32, header.time_ms);
+  store_le(to + 38, static_cast<std::uint32_t>(distance));
+  store_le(to, crc32c(seed, {to + 4, kFrameHeaderBytes - 4}));
+}
+
+inline bool may_be_frame_header(const std::byte* bytes) noexcept {
+  const auto kind_and_count = load_le<std::uint32_t>(bytes + 12);
+  if (!detail::kind_is_defined(kind_and_count)) {
+    return false;
+  }
+  const auto first_sequence = load_le<std::uint64_t>(bytes + 16);
+  const auto distance = load_le<std::uint32_t>(bytes + 38);
+  return distance <= first_sequence && first_sequence <= kCountMax;
+}
+
+inline std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint32_t seed) noexcept {
+  if (bytes.size() < kFrameHeaderBytes || !may_be_frame_header(bytes.data()) ||
+      load_le<std::uint32_t>(bytes.data()) !=
+          crc32c(seed, bytes.subspan(4, kFrameHeaderBytes - 4))) {
+    return std::nullopt;
+  }
+  const std::byte* from = bytes.data();
+  FrameHeader header;
+  header.payload_crc32c = load_le<std::uint32_t>(from + 4) ^ std::rotl(seed, 16);
+  header.payload_bytes = load_le<std::uint32_t>(from + 8);
+  const auto kind_and_count = load_le<std::uint32_t>(from + 12);
+  header.kind = static_cast<FrameKind>(kind_and_count >> 28);
+  header.record_count = kind_and_count & detail::kRecordCountMask;
+  header.first_sequence = load_le<std::uint64_t>(from + 16);
+  header.epoch = load_le<std::uint64_t>(from + 24);
+  header.time_ms = load_le48(from + 32);
+  const auto distance = std::uint64_t{load_le<std::uint32_t>(from + 38)};
+  header.durable_mark = distance == detail::kMarkDistanceMax ? 0 : header.first_sequence - distance;
+  return header;
+}
+
+inline bool payload_matches(const FrameHeader& header, ByteView payload) noexcept {
+  return payload.size() == header.payload_bytes && crc32c(0, payload) == header.payload_crc32c;
+}
 
 }  // namespace nori

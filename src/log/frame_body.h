@@ -1,4 +1,5 @@
-// What an append brings: the payload of a frame, in pieces.
+// What is placed as one frame: a header, filled in when the place is known, and a payload in
+// pieces.
 
 #pragma once
 
@@ -8,54 +9,67 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "format/frame.h"
 #include "format/record.h"
 #include "nori/record.h"
 
 namespace nori {
 
-/// Views of a payload's bytes, which stay the caller's.
+/// Views of a frame's bytes. Those of the payload stay the caller's.
 class FrameBody {
  public:
-  /// Memory for what stands before a record's key, and for all of a small record: one piece costs
-  /// one checksum and one copy instead of three (append-100: 1.2 times as many records a second).
-  using Scratch = std::array<std::byte, 512>;
+  /// Memory for the header, for what stands before a record's key, and for all of a small record:
+  /// one piece costs one checksum and one copy instead of three (append-100: 1.2 times as many
+  /// records a second).
+  using Scratch = std::array<std::byte, kFrameHeaderBytes + 512>;
 
   /// `scratch` lives as long as the body.
-  FrameBody(const Record& record, Scratch& scratch) noexcept {
-    std::byte* end = encode_record_head(record, scratch.data());
+  FrameBody(const Record& record, Scratch& scratch) noexcept : header_(scratch.data()) {
+    std::byte* end = encode_record_head(record, header_ + kFrameHeaderBytes);
     const auto key = as_byte_view(record.key);
     const auto value = record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
     if (key.size() <= scratch.size() && value.size() <= scratch.size() &&
-        kRecordHeadBytesMax + key.size() + value.size() <= scratch.size()) {
+        kFrameHeaderBytes + kRecordHeadBytesMax + key.size() + value.size() <= scratch.size()) {
       end = std::copy(key.begin(), key.end(), end);
       end = std::copy(value.begin(), value.end(), end);
     } else {
-      pieces_[1] = key;
-      pieces_[2] = value;
+      rest_ = {key, value};
     }
-    pieces_[0] = ByteView(scratch.data(), end);
+    front_ = ByteView(header_, end);
   }
-  explicit FrameBody(const Batch& batch) noexcept : record_count_(batch.record_count()) {
-    pieces_[0] = as_byte_view(batch.encoded());
-  }
+  /// `payload` holds `record_count` records, encoded; or something else, and 0.
+  FrameBody(ByteView payload, std::uint64_t record_count, Scratch& scratch) noexcept
+      : header_(scratch.data()),
+        front_(header_, kFrameHeaderBytes),
+        rest_{payload, {}},
+        record_count_(record_count) {}
 
-  [[nodiscard]] const std::array<ByteView, 3>& pieces() const noexcept { return pieces_; }
+  /// Room for kFrameHeaderBytes, in front of the payload.
+  [[nodiscard]] std::byte* header() const noexcept { return header_; }
+  /// The header's bytes, with the first of the payload.
+  [[nodiscard]] ByteView front() const noexcept { return front_; }
+  /// What follows `front`.
+  [[nodiscard]] const std::array<ByteView, 2>& rest() const noexcept { return rest_; }
+
   [[nodiscard]] std::uint64_t record_count() const noexcept { return record_count_; }
+  [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
+    return front_.size() + rest_[0].size() + rest_[1].size();
+  }
   [[nodiscard]] std::uint64_t payload_bytes() const noexcept {
-    return pieces_[0].size() + pieces_[1].size() + pieces_[2].size();
+    return frame_bytes() - kFrameHeaderBytes;
   }
   [[nodiscard]] std::uint32_t payload_crc32c() const noexcept {
-    std::uint32_t crc = 0;
-    for (const auto piece : pieces_) {
-      if (!piece.empty()) {
-        crc = crc32c(crc, piece);
-      }
+    auto crc = crc32c(0, front_.subspan(kFrameHeaderBytes));
+    for (const auto piece : rest_) {
+      crc = crc32c(crc, piece);
     }
     return crc;
   }
 
  private:
-  std::array<ByteView, 3> pieces_{};
+  std::byte* header_;
+  ByteView front_;
+  std::array<ByteView, 2> rest_{};
   std::uint64_t record_count_ = 1;
 };
 

@@ -97,6 +97,7 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   NORI_TRY(placing_.file->allocate(end.offset, placing_.allocated - end.offset));
   if (io_.ring_bytes != 0) {
     ring_ = NORI_TRY(AppendRing::create(directory_, log_id_, io_.ring_bytes));
+    large_bytes_ = ring_->bytes() / kStraightPart;
   }
 
   chain_ = recovered.chain;
@@ -117,7 +118,9 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   NORI_TRY(observer_->timed_sync(segment_name(placing_.id), [&] { return placing_.file->sync(); }));
 
   end_ = end.ring_address();
+  first_sequence_ = chain_.next_sequence;
   advance(header);
+  first_address_ = end_;
   flushing_ = {.id = placing_.id, .ring_base = placing_.ring_base, .file = placing_.file};
   flushing_id_.store(placing_.id);
   turn_->written.store(end_);
@@ -128,48 +131,68 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
 }
 
 Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
-  const auto payload_bytes = body.payload_bytes();
-  if (payload_bytes > kPayloadBytesMax || body.record_count() > kRecordsPerFrameMax) {
-    return make_error(ErrorCode::too_large,
-                      "{}: {} records of {} bytes are more than a frame holds ({} and {}); append "
-                      "them in smaller batches",
-                      directory_.path().string(), body.record_count(), payload_bytes,
-                      kRecordsPerFrameMax, kPayloadBytesMax);
+  const auto frame_bytes = body.frame_bytes();
+  if (frame_bytes > large_bytes_) [[unlikely]] {
+    NORI_TRY(check_size(body));
+    if (ring_ != nullptr) {
+      return append_straight(body, may_wait);
+    }
   }
-  const auto payload_crc = body.payload_crc32c();
-  const auto frame_bytes = kFrameHeaderBytes + payload_bytes;
-  if (ring_ != nullptr && frame_bytes > ring_->bytes() / kStraightPart) [[unlikely]] {
-    return append_straight(body, payload_crc, may_wait);
-  }
+  auto header = body_header(body);
   std::unique_lock place(place_mutex_);
-  while (end_ + frame_bytes > place_limit_) [[unlikely]] {
-    if (turn_->failed.load()) {
-      return failed();
-    }
-    if (end_ + frame_bytes > room_end_) {
-      NORI_TRY(make_room(place, frame_bytes));
-      continue;
-    }
-    update_place_limit();
-    if (end_ + frame_bytes <= place_limit_) {
-      break;
-    }
-    if (!may_wait) {
-      return make_error(ErrorCode::busy, "{}: the ring is full; try again, or append and wait",
-                        directory_.path().string());
-    }
-    NORI_TRY(wait_for_ring(place, frame_bytes));
+  if (end_ + frame_bytes > place_limit_) [[unlikely]] {
+    NORI_TRY(wait_for_place(place, frame_bytes, may_wait));
   }
   if (turn_->failed.load(std::memory_order_relaxed)) [[unlikely]] {
     return failed();
   }
-  auto appended = place_records(body, payload_crc);
+  continue_chain(header);
+  NORI_TRY(store(header, body, 0));
+  advance(header);
+  count(header);
+  Result<Appended> done = appended(header);
   const bool wake = wants_background();
   place.unlock();
   if (wake) [[unlikely]] {
     wake_background();
   }
-  return appended;
+  return done;
+}
+
+Result<void> LogWriter::check_size(const FrameBody& body) const {
+  if (body.payload_bytes() <= kPayloadBytesMax && body.record_count() <= kRecordsPerFrameMax) {
+    return {};
+  }
+  return make_error(ErrorCode::too_large,
+                    "{}: {} records of {} bytes are more than a frame holds ({} and {}); append "
+                    "them in smaller batches",
+                    directory_.path().string(), body.record_count(), body.payload_bytes(),
+                    kRecordsPerFrameMax, kPayloadBytesMax);
+}
+
+Result<void> LogWriter::wait_for_place(std::unique_lock<std::mutex>& place,
+                                       std::uint64_t frame_bytes, bool may_wait) {
+  for (;;) {
+    if (turn_->failed.load()) {
+      return failed();
+    }
+    if (end_ + frame_bytes > room_end_) {
+      NORI_TRY(make_room(place, frame_bytes));
+    } else {
+      update_place_limit();
+      if (end_ + frame_bytes <= place_limit_) {
+        return {};
+      }
+      if (!may_wait) {
+        return make_error(ErrorCode::busy, "{}: the ring is full; try again, or append and wait",
+                          directory_.path().string());
+      }
+      NORI_TRY(wait_for_ring(place, frame_bytes));
+    }
+    if (end_ + frame_bytes <= place_limit_) {
+      return {};
+    }
+  }
 }
 
 bool LogWriter::wants_background() noexcept {
@@ -180,14 +203,22 @@ bool LogWriter::wants_background() noexcept {
   return has_background_;
 }
 
-FrameHeader LogWriter::next_header(FrameKind kind) const {
+// What of a header does not depend on the frame's place.
+FrameHeader LogWriter::body_header(const FrameBody& body) const {
   FrameHeader header;
-  header.kind = kind;
+  header.record_count = static_cast<std::uint32_t>(body.record_count());
+  header.payload_bytes = body.payload_bytes();
+  header.payload_crc32c = body.payload_crc32c();
+  header.time_ms = file_system_.now_ms();
+  return header;
+}
+
+// The rest of it. With place_mutex_, as all that follows.
+void LogWriter::continue_chain(FrameHeader& header) const {
   header.first_sequence = chain_.next_sequence;
   header.epoch = chain_.epoch;
-  header.time_ms = std::max(chain_.time_ms, file_system_.now_ms());
+  header.time_ms = std::max(chain_.time_ms, header.time_ms);
   header.durable_mark = turn_->durable.load(std::memory_order_relaxed);
-  return header;
 }
 
 Appended LogWriter::appended(const FrameHeader& header) const {
@@ -202,21 +233,8 @@ Appended LogWriter::appended(const FrameHeader& header) const {
   return appended;
 }
 
-Result<Appended> LogWriter::place_records(const FrameBody& body, std::uint32_t payload_crc) {
-  auto header = next_header(FrameKind::records);
-  header.record_count = static_cast<std::uint32_t>(body.record_count());
-  header.payload_bytes = body.payload_bytes();
-  header.payload_crc32c = payload_crc;
-  NORI_TRY(store(header, body.pieces(), 0));
-  advance(header);
-  count(header);
-  return appended(header);
-}
-
 void LogWriter::count(const FrameHeader& header) {
   appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  records_appended_ += header.record_count;
-  bytes_appended_ += header.frame_bytes();
   if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
     // It has its segment to itself.
     room_end_ = std::min(room_end_, end_);
@@ -226,13 +244,17 @@ void LogWriter::count(const FrameHeader& header) {
 
 // A frame without records: `payload_front`, then zeros to a block's end.
 Result<void> LogWriter::place_filler(FrameKind kind, ByteView payload_front) {
+  FrameBody::Scratch scratch;
+  const FrameBody body(payload_front, 0, scratch);
   const auto offset = end_ - placing_.ring_base;
-  auto end_offset = round_up(offset + kFrameHeaderBytes + payload_front.size(), block_bytes());
-  auto header = next_header(kind);
-  header.payload_bytes = end_offset - offset - kFrameHeaderBytes;
-  const auto zeros = header.payload_bytes - payload_front.size();
-  header.payload_crc32c = crc32c_of_zeros(crc32c(0, payload_front), zeros);
-  NORI_TRY(store(header, {payload_front, {}, {}}, zeros));
+  const auto zeros =
+      round_up(offset + body.frame_bytes(), block_bytes()) - offset - body.frame_bytes();
+  auto header = body_header(body);
+  header.kind = kind;
+  header.payload_bytes += zeros;
+  header.payload_crc32c = crc32c_of_zeros(header.payload_crc32c, zeros);
+  continue_chain(header);
+  NORI_TRY(store(header, body, zeros));
   advance(header);
   bytes_padding_ += header.frame_bytes();
   return {};
@@ -246,29 +268,32 @@ Result<void> LogWriter::pad() {
 }
 
 // Puts a frame at the end: into the ring, or into its segment where there is none.
-Result<void> LogWriter::store(const FrameHeader& header, const std::array<ByteView, 3>& payload,
-                              std::uint64_t zeros_behind) {
-  const auto offset = end_ - placing_.ring_base;
-  std::array<std::byte, kFrameHeaderBytes> header_bytes;
-  encode_frame_header(header, place_seed(placing_.seed, offset), header_bytes.data());
-  if (ring_ != nullptr) [[likely]] {
-    auto address = end_;
-    ring_->write(address, header_bytes);
-    address += kFrameHeaderBytes;
-    preemption_point("copy");
-    for (const auto piece : payload) {
-      ring_->write(address, piece);
-      address += piece.size();
-    }
-    if (zeros_behind != 0) {
-      ring_->write_zeros(address, zeros_behind);
-    }
-    return {};
+inline Result<void> LogWriter::store(const FrameHeader& header, const FrameBody& body,
+                                     std::uint64_t zeros_behind) {
+  encode_frame_header(header, place_seed(placing_.seed, end_ - placing_.ring_base), body.header());
+  if (ring_ == nullptr) [[unlikely]] {
+    return store_in_file(body, zeros_behind);
   }
-  // One system call, copying no value.
-  std::string front(as_text(header_bytes));
+  auto address = end_;
+  ring_->write(address, body.front());
+  address += body.front().size();
+  preemption_point("copy");
+  for (const auto piece : body.rest()) {
+    ring_->write(address, piece);
+    address += piece.size();
+  }
+  if (zeros_behind != 0) {
+    ring_->write_zeros(address, zeros_behind);
+  }
+  return {};
+}
+
+// One system call, copying no value.
+Result<void> LogWriter::store_in_file(const FrameBody& body, std::uint64_t zeros_behind) {
+  const auto offset = end_ - placing_.ring_base;
+  std::string front(as_text(body.front()));
   ByteView last;
-  for (const auto piece : payload) {
+  for (const auto piece : body.rest()) {
     front.append(as_text(last));
     last = piece;
   }
@@ -506,8 +531,7 @@ Result<void> LogWriter::rotate() {
 }
 
 // A frame too large for the ring: drains it, and goes to the segment at once.
-Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t payload_crc,
-                                            bool may_wait) {
+Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait) {
   std::unique_lock growing(grow_mutex_, std::defer_lock);
   if (may_wait) {
     growing.lock();
@@ -516,7 +540,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
                       directory_.path().string());
   }
   // With what a durable flush may pad before the turn is taken.
-  const auto frame_bytes = kFrameHeaderBytes + body.payload_bytes();
+  const auto frame_bytes = body.frame_bytes();
   const auto room_bytes = frame_bytes + 2 * block_bytes();
   std::unique_lock place(place_mutex_);
   while (end_ + room_bytes > room_end_) {
@@ -535,12 +559,10 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, std::uint32_t
     }
     const FlushTurn::Release release(*turn_);
     NORI_TRY(flush(Flush::whole_blocks));
+    auto header = body_header(body);
     place.lock();
-    auto header = next_header(FrameKind::records);
+    continue_chain(header);
     place.unlock();
-    header.record_count = static_cast<std::uint32_t>(body.record_count());
-    header.payload_bytes = body.payload_bytes();
-    header.payload_crc32c = payload_crc;
     NORI_TRY(write_straight(header, body));
     const std::lock_guard placing(place_mutex_);
     advance(header);
@@ -572,21 +594,21 @@ Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBod
   const auto offset = end_ - flushing_.ring_base;
   const auto first_block = round_down(offset, block_bytes());
   const auto [head, none] = ring_->pieces(flushing_.ring_base + first_block, offset - first_block);
-  std::array<std::byte, kFrameHeaderBytes> bytes;
-  encode_frame_header(header, place_seed(placing_.seed, offset), bytes.data());
+  encode_frame_header(header, place_seed(placing_.seed, offset), body.header());
   auto chain = chain_;
   chain.advance(header);
 
   const auto written = [&]() -> Result<void> {
     BlockWriter writer(*flushing_.file, first_block, block_bytes());
     NORI_TRY(writer.write(head));
-    NORI_TRY(writer.write(bytes));
-    for (const auto piece : body.pieces()) {
+    NORI_TRY(writer.write(body.front()));
+    for (const auto piece : body.rest()) {
       NORI_TRY(writer.write(piece));
     }
     if (const auto payload_bytes = padding_payload_bytes(writer.offset(), block_bytes());
         payload_bytes) {
       const auto padding = padding_header(chain, *payload_bytes, header.durable_mark);
+      std::array<std::byte, kFrameHeaderBytes> bytes;
       encode_frame_header(padding, place_seed(placing_.seed, writer.offset()), bytes.data());
       NORI_TRY(writer.write(bytes));
       NORI_TRY(writer.write_zeros(*payload_bytes));
@@ -688,8 +710,8 @@ void LogWriter::add_stats(WalStats& stats) const {
     stats.active_segment_id = placing_.id;
     stats.appends = appends_.load();
     stats.next_sequence = chain_.next_sequence;
-    stats.records_appended = records_appended_;
-    stats.bytes_appended = bytes_appended_;
+    stats.records_appended = chain_.next_sequence - first_sequence_;
+    stats.bytes_appended = end_ - first_address_ - bytes_padding_;
     stats.bytes_padding = bytes_padding_;
     stats.rotations = rotations_;
     stats.ring_bytes_used = end_ - turn_->written.load();

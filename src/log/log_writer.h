@@ -135,20 +135,22 @@ class LogWriter {
   void wake_background();
 
   // With place_mutex_.
-  [[nodiscard]] Result<Appended> place_records(const FrameBody& body, std::uint32_t payload_crc);
+  [[nodiscard]] FrameHeader body_header(const FrameBody& body) const;
+  void continue_chain(FrameHeader& header) const;
   [[nodiscard]] Result<void> place_filler(FrameKind kind, ByteView payload_front);
   [[nodiscard]] Result<void> pad();
-  [[nodiscard]] Result<void> store(const FrameHeader& header,
-                                   const std::array<ByteView, 3>& payload,
+  [[nodiscard]] Result<void> store(const FrameHeader& header, const FrameBody& body,
                                    std::uint64_t zeros_behind);
+  [[nodiscard]] Result<void> store_in_file(const FrameBody& body, std::uint64_t zeros_behind);
   void advance(const FrameHeader& header);
   void count(const FrameHeader& header);
   void update_place_limit();
-  [[nodiscard]] FrameHeader next_header(FrameKind kind) const;
   [[nodiscard]] Appended appended(const FrameHeader& header) const;
   [[nodiscard]] bool wants_background() noexcept;
 
   // Called with place_mutex_ in `place`; let it go meanwhile.
+  [[nodiscard]] Result<void> wait_for_place(std::unique_lock<std::mutex>& place,
+                                            std::uint64_t frame_bytes, bool may_wait);
   [[nodiscard]] Result<void> wait_for_ring(std::unique_lock<std::mutex>& place,
                                            std::uint64_t frame_bytes);
   [[nodiscard]] Result<void> make_room(std::unique_lock<std::mutex>& place,
@@ -164,8 +166,8 @@ class LogWriter {
   [[nodiscard]] Result<std::uint64_t> allocate_step(io::File& file, std::uint64_t from,
                                                     std::uint64_t least, std::uint64_t most);
 
-  [[nodiscard]] Result<Appended> append_straight(const FrameBody& body, std::uint32_t payload_crc,
-                                                 bool may_wait);
+  [[nodiscard]] Result<void> check_size(const FrameBody& body) const;
+  [[nodiscard]] Result<Appended> append_straight(const FrameBody& body, bool may_wait);
   [[nodiscard]] Result<void> write_straight(const FrameHeader& header, const FrameBody& body);
   void zero_ahead();
   [[nodiscard]] Result<void> write_zeros(io::File& file, std::string_view name, std::uint64_t from,
@@ -203,6 +205,8 @@ class LogWriter {
   const bool has_background_;
   const LogId log_id_;
   std::unique_ptr<AppendRing> ring_;
+  // A larger frame goes past the ring; without one, it may be too large.
+  std::uint64_t large_bytes_ = kRecordsPerFrameMax;
 
   std::mutex grow_mutex_;
   std::uint64_t step_bytes_;  ///< Of the next allocation. Guarded by grow_mutex_.
@@ -221,8 +225,8 @@ class LogWriter {
   SummaryBuilder summary_;
   std::optional<Cut> cut_;                 ///< Set with place_mutex_, reset with that and the turn.
   std::atomic<std::uint64_t> appends_{0};  ///< Set with place_mutex_.
-  std::uint64_t records_appended_ = 0;
-  std::uint64_t bytes_appended_ = 0;
+  Sequence first_sequence_ = 0;            ///< Of this opening.
+  std::uint64_t first_address_ = 0;        ///< Behind its opening frame.
   std::uint64_t bytes_padding_ = 0;
   std::uint64_t rotations_ = 0;
 

@@ -333,7 +333,10 @@ Result<void> LogWriter::write_close_frame() {
 
   const std::lock_guard place(place_mutex_);
   const auto offset = end_ - placing_.ring_base;
-  auto header = next_header(FrameKind::close);
+  FrameHeader header;
+  header.kind = FrameKind::close;
+  header.time_ms = file_system_.now_ms();
+  continue_chain(header);
   header.durable_mark = chain_.next_sequence;
   header.payload_bytes = block_bytes() - kFrameHeaderBytes;
   AlignedBuffer block(block_bytes());

@@ -668,18 +668,24 @@ Result<void> check_batch(const Batch& batch) {
   return {};
 }
 
+FrameBody batch_body(const Batch& batch, FrameBody::Scratch& scratch) {
+  return {as_byte_view(batch.encoded()), batch.record_count(), scratch};
+}
+
 }  // namespace
 
 Result<Appended> Wal::append(const Batch& batch, Durability durability) {
   NORI_TRY(check_batch(batch));
   const EventDelivery told(impl_->events());
-  return impl_->append(FrameBody(batch), durability, true);
+  FrameBody::Scratch scratch;
+  return impl_->append(batch_body(batch, scratch), durability, true);
 }
 
 Result<Appended> Wal::try_append(const Batch& batch, Durability durability) {
   NORI_TRY(check_batch(batch));
   const EventDelivery told(impl_->events());
-  return impl_->append(FrameBody(batch), durability, false);
+  FrameBody::Scratch scratch;
+  return impl_->append(batch_body(batch, scratch), durability, false);
 }
 
 Result<void> Wal::sync() {
