@@ -3,6 +3,11 @@
 #include <isa-l/crc.h>
 
 #include <algorithm>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#endif
 
 namespace nori {
 namespace {
@@ -20,12 +25,50 @@ void clear_vector_uppers() noexcept {
 #endif
 }
 
+#if defined(__x86_64__)
+
+// Longer inputs are ISA-L's, which folds 64 bytes at a time.
+constexpr std::size_t kShortBytes = 256;
+
+template <typename T>
+T take(std::span<const std::byte>& data) noexcept {
+  T value;
+  std::memcpy(&value, data.data(), sizeof(value));
+  data = data.subspan(sizeof(value));
+  return value;
+}
+
+// Frame headers and small records: here ISA-L's way of setting out costs more than the checksum
+// (append-100: 170 ns an append with it, 120 without).
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_short(
+    std::uint32_t state, std::span<const std::byte> data) noexcept {
+  std::uint64_t wide = state;
+  while (data.size() >= 8) {
+    wide = _mm_crc32_u64(wide, take<std::uint64_t>(data));
+  }
+  state = static_cast<std::uint32_t>(wide);
+  if (data.size() >= 4) {
+    state = _mm_crc32_u32(state, take<std::uint32_t>(data));
+  }
+  if (data.size() >= 2) {
+    state = _mm_crc32_u16(state, take<std::uint16_t>(data));
+  }
+  return data.empty() ? state : _mm_crc32_u8(state, take<std::uint8_t>(data));
+}
+
+#endif
+
 }  // namespace
 
 std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept {
   // ISA-L counts in int, and does not change what it reads in spite of its signature.
   constexpr std::size_t kPieceBytesMax = std::size_t{1} << 30;
   std::uint32_t state = ~crc;
+#if defined(__x86_64__)
+  if (data.size() <= kShortBytes && __builtin_cpu_supports("sse4.2") != 0) [[likely]] {
+    return ~crc32c_short(state, data);
+  }
+#endif
   while (!data.empty()) {
     const auto piece = data.first(std::min(data.size(), kPieceBytesMax));
     auto* bytes = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(piece.data()));

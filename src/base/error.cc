@@ -30,6 +30,8 @@ std::string_view error_code_name(ErrorCode code) noexcept {
       return "closed";
     case ErrorCode::busy:
       return "busy";
+    case ErrorCode::would_block:
+      return "would_block";
   }
   return "unknown";
 }

@@ -108,7 +108,7 @@ class FlushTurn {
     });
   }
 
-  std::mutex mutex_;
+  alignas(64) std::mutex mutex_;  ///< Not on the line that appends read.
   bool taken_ = false;
   std::vector<Waiter*> waiters_;  ///< In the order in which they came.
 };
