@@ -25,6 +25,7 @@ enum class ErrorCode : std::uint8_t {
   not_a_record,         ///< No frame begins at that place.
   closed,               ///< The log was closed, or this process is a fork of the writer's.
   busy,                 ///< `try_append` would have had to wait.
+  would_block,          ///< Called back by the log, one may not wait for it.
 };
 
 /// The code's name as it is written in source, for example "no_space".

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -103,6 +104,10 @@ struct WalStats {
   std::uint64_t slow_syncs = 0;
   /// What EventListener::on_event() threw.
   std::uint64_t listener_exceptions = 0;
+  /// What callbacks of when_durable threw.
+  std::uint64_t callback_exceptions = 0;
+  /// Callbacks of when_durable that were not called yet.
+  std::uint64_t callbacks_pending = 0;
   /// Events that found too many others waiting for the listener.
   std::uint64_t events_dropped = 0;
   /// What reading and recovering the log took when it was opened.
@@ -243,6 +248,9 @@ class Reader {
 
 struct Opened;
 
+/// Is called when something has become durable, or with why it has not.
+using DurableCallback = std::move_only_function<void(const Result<void>&)>;
+
 /// An append-only, crash-safe log of records in one directory.
 ///
 /// Threads: any member from any thread, close() and destruction apart. Appends are ordered by the
@@ -300,6 +308,20 @@ class Wal {
   /// On return everything before `position` is durable. Beyond the end: `invalid_argument`.
   [[nodiscard]] Result<void> wait_durable(const Position& position);
 
+  /// Asks for a flush, and has `callback` called when everything before `position` is durable, or
+  /// with the error when that failed: `no_space`: not yet durable; `io`: as from append. Thousands
+  /// may be under way from one thread: while one flush is at work, the next callbacks gather.
+  ///
+  /// Callbacks run one at a time on a thread of the log's own, which begins with the first of them,
+  /// in the order of their positions and without a lock of the log. Each is called exactly once, by
+  /// close() and destruction at the latest. They may append, register others and read, not close
+  /// or destroy the log. What they throw is counted in WalStats::callback_exceptions.
+  ///
+  /// 65,536 may be pending; then registering waits for room, and answers `would_block` within a
+  /// callback. On an error here `callback` is never called: `invalid_argument`: beyond the end;
+  /// `would_block`; `closed`; `io`: no thread could be started.
+  [[nodiscard]] Result<void> when_durable(const Position& position, DurableCallback callback);
+
   /// Behind the last record appended.
   [[nodiscard]] Position current_position() const;
   /// Behind the last record known to be durable.
@@ -324,7 +346,8 @@ class Wal {
 
   /// Makes everything durable, ends the log with a close frame and releases it. Afterwards every
   /// call answers `closed`, and the positions are those that open() found. On an error the log is
-  /// released all the same, and opening it recovers.
+  /// released all the same, and opening it recovers. Within a callback of when_durable it is
+  /// `invalid_argument`, and nothing happens.
   [[nodiscard]] Result<void> close();
 
   class Impl;

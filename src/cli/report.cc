@@ -30,6 +30,7 @@ int exit_code_of(ErrorCode code) noexcept {
     case ErrorCode::io:
     case ErrorCode::closed:
     case ErrorCode::busy:
+    case ErrorCode::would_block:
       break;
   }
   return kExitFailed;

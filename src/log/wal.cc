@@ -13,6 +13,7 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "io/file_system.h"
+#include "log/durable_callbacks.h"
 #include "log/io_choice.h"
 #include "log/log_scan.h"
 #include "log/log_writer.h"
@@ -89,14 +90,15 @@ Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
 
 }  // namespace
 
-class Wal::Impl {
+class Wal::Impl : public DurableCallbacks::Log {
  public:
   static Result<std::unique_ptr<Impl>> open(WalOptions options, std::shared_ptr<Observer> observer);
-  ~Impl();
+  ~Impl() override;
 
   Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
   Result<void> sync();
-  Result<void> commit(Sequence target);
+  Result<void> commit(Sequence target) override;
+  Result<void> when_durable(Sequence target, DurableCallback callback);
   Result<void> rotate();
   Result<std::uint64_t> delete_segments_before(const Position& position);
   Result<Reader> read_from(const ReadFrom& from, ReadOptions options);
@@ -132,6 +134,9 @@ class Wal::Impl {
   [[nodiscard]] Result<void> unusable() const;
   Result<LogScan> scan(const std::function<void(const RecoveryProgress&)>& on_progress);
   Result<void> open_for_writing();
+  Result<void> check_target(Sequence target) const;
+  [[nodiscard]] Sequence durable_sequence() const override;
+  void deliver_events() override { observer_->events.deliver(); }
   Result<void> recover();
   Result<void> recover_once();
   Result<void> read_first_sequence(std::span<const std::uint64_t> segment_ids);
@@ -170,6 +175,9 @@ class Wal::Impl {
   const std::shared_ptr<FlushTurn> turn_ = std::make_shared<FlushTurn>();
   std::unique_ptr<LogWriter> writer_owned_;
   std::atomic<LogWriter*> writer_{nullptr};
+
+  /// Made with the log: its thread begins with the first callback.
+  std::unique_ptr<DurableCallbacks> callbacks_ = std::make_unique<DurableCallbacks>(*this);
 
   std::mutex delete_mutex_;
   bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
@@ -319,7 +327,10 @@ void Wal::Impl::finish() {
   }
 }
 
-void Wal::Impl::abandon() { static_cast<void>(writer_owned_.release()); }
+void Wal::Impl::abandon() {
+  static_cast<void>(writer_owned_.release());
+  static_cast<void>(callbacks_.release());
+}
 
 Result<void> Wal::Impl::unusable() const {
   if (is_of_parent()) {
@@ -410,12 +421,27 @@ Result<void> Wal::Impl::sync() {
   return commit(current_position().sequence);
 }
 
-Result<void> Wal::Impl::commit(Sequence target) {
+Result<void> Wal::Impl::check_target(Sequence target) const {
   NORI_TRY(check_usable());
-  if (target > current_position().sequence) {
-    return make_error(ErrorCode::invalid_argument, "{}: record {} is beyond the log's end, {}",
-                      options_.directory.string(), target, current_position().sequence);
+  if (turn_->durable.load(std::memory_order_acquire) >= target) {
+    return {};
   }
+  if (const auto end = current_position().sequence; target > end) {
+    return make_error(ErrorCode::invalid_argument, "{}: record {} is beyond the log's end, {}",
+                      options_.directory.string(), target, end);
+  }
+  return {};
+}
+
+Result<void> Wal::Impl::when_durable(Sequence target, DurableCallback callback) {
+  NORI_TRY(check_target(target));
+  return callbacks_->add(target, std::move(callback));
+}
+
+Sequence Wal::Impl::durable_sequence() const { return durable_position().sequence; }
+
+Result<void> Wal::Impl::commit(Sequence target) {
+  NORI_TRY(check_target(target));
   if (auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
     return writer->commit(target);
   }
@@ -580,6 +606,8 @@ WalStats Wal::Impl::stats() {
   stats.ring_waits = stats.ring_wait_latency.count;
   stats.slow_syncs = observer_->slow_syncs.load();
   stats.listener_exceptions = observer_->events.exceptions();
+  stats.callback_exceptions = callbacks_->exceptions();
+  stats.callbacks_pending = callbacks_->pending();
   stats.events_dropped = observer_->events.dropped();
   stats.append_latency = observer_->appends.snapshot();
   stats.durable_wait_latency = observer_->durable_waits.snapshot();
@@ -600,6 +628,11 @@ WalStats Wal::Impl::stats() {
 
 Result<void> Wal::Impl::close() {
   NORI_TRY(check_usable());
+  if (!callbacks_->finish()) {
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: a callback of when_durable may not close the log",
+                      options_.directory.string());
+  }
   // Whatever happens, std::bad_alloc included.
   struct Release {
     Impl& log;
@@ -696,6 +729,11 @@ Result<void> Wal::sync() {
 Result<void> Wal::wait_durable(const Position& position) {
   const EventDelivery told(impl_->events());
   return impl_->commit(position.sequence);
+}
+
+Result<void> Wal::when_durable(const Position& position, DurableCallback callback) {
+  const EventDelivery told(impl_->events());
+  return impl_->when_durable(position.sequence, std::move(callback));
 }
 
 Position Wal::current_position() const { return impl_->current_position(); }

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -34,6 +36,10 @@ using std::chrono::microseconds;
 struct Told {
   std::uint64_t appended = 0;  ///< Its appends that returned.
   std::uint64_t durable = 0;   ///< And those that were called durable.
+  /// The same, as callbacks say.
+  std::atomic<std::uint64_t> called_durable{0};
+  std::atomic<std::uint64_t> callbacks{0};
+  std::uint64_t registered = 0;
   std::optional<Error> error;
 };
 
@@ -121,6 +127,20 @@ class WaitersThreadsTest : public ::testing::TestWithParam<ThreadsCase> {
         made_durable = wal_->sync();
       } else if (thread % 3 == 2 && random.coin()) {
         made_durable = wal_->wait_durable(appended->end);
+      } else if (thread % 3 == 1) {
+        const auto registered = wal_->when_durable(
+            appended->end, [&told, appends_before = told.appended](const Result<void>& outcome) {
+              ++told.callbacks;
+              if (outcome) {
+                told.called_durable = appends_before;
+              }
+            });
+        if (!registered) {
+          told.error = registered.error();
+          return;
+        }
+        ++told.registered;
+        continue;
       } else if (!durable && GetParam().fsync.kind() != FsyncPolicy::Kind::always) {
         continue;
       }
@@ -165,8 +185,11 @@ class WaitersThreadsTest : public ::testing::TestWithParam<ThreadsCase> {
     ASSERT_TRUE(part_of.empty()) << "a batch was split";
     for (int thread = 0; thread < kThreads; ++thread) {
       const auto& told = told_[static_cast<std::size_t>(thread)];
-      EXPECT_GE(next[thread], crash == Crash::power ? told.durable : told.appended)
+      EXPECT_GE(next[thread], crash == Crash::power
+                                  ? std::max(told.durable, told.called_durable.load())
+                                  : told.appended)
           << "thread " << thread;
+      EXPECT_EQ(told.callbacks, told.registered) << "thread " << thread;
       // One more may have been on its way.
       EXPECT_LE(next[thread], told.appended + 1) << "thread " << thread;
     }
