@@ -35,4 +35,6 @@ install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/noriConfig.cmake"
     "${CMAKE_CURRENT_BINARY_DIR}/noriConfigVersion.cmake"
     cmake/FindISAL.cmake
+    cmake/FindLZ4.cmake
+    cmake/FindZstd.cmake
   DESTINATION "${nori_package_dir}")

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/varint.h"
 #include "format/record.h"
+#include "format/value_compression.h"
 #include "fuzz/require.h"
 #include "log/frame_body.h"
 #include "nori/record.h"
@@ -32,28 +33,41 @@ bool is_clamped(const Record& record) {
 }
 
 std::string joined(const FrameBody& body) {
-  std::string bytes;
-  for (const auto piece : body.pieces()) {
+  std::string bytes(as_text(body.front().subspan(kFrameHeaderBytes)));
+  for (const auto piece : body.rest()) {
     bytes += as_text(piece);
   }
   return bytes;
 }
 
-void check_record(const Record& record, ByteView bytes) {
+void check_record(const StoredRecord& stored, ByteView bytes) {
+  const auto& record = stored.record;
   require(is_within(record.key, bytes) && is_within(record.value, bytes), "views out of bounds");
-  Batch batch;
-  batch.add(record);
-  require(is_clamped(record) || batch.encoded() == as_text(bytes), "it encodes to other bytes");
-  require(batch.encoded().size() == bytes.size(), "it encodes to another length");
-  auto encoded = as_byte_view(batch.encoded());
-  const auto again = decode_record(encoded);
-  require(again && equal(*again, record) && encoded.empty(), "encoded, it decodes to another");
+  std::string encoded;
+  append_record(encoded, record, stored.compression, stored.plain_bytes);
+  require(is_clamped(record) || encoded == as_text(bytes), "it encodes to other bytes");
+  require(encoded.size() == bytes.size(), "it encodes to another length");
+  auto left = as_byte_view(encoded);
+  const auto again = decode_record(left);
+  require(again && equal(again->record, record) && again->compression == stored.compression &&
+              again->plain_bytes == stored.plain_bytes && left.empty(),
+          "encoded, it decodes to another");
 
   FrameBody::Scratch scratch;
-  const FrameBody body(record, scratch);
-  require(joined(body) == batch.encoded(), "alone it encodes otherwise than in a batch");
-  require(body.payload_bytes() == batch.encoded().size(), "its length is not its bytes'");
-  require(body.payload_crc32c() == FrameBody(batch).payload_crc32c(), "its checksum differs");
+  const FrameBody body(record, scratch, stored.compression, stored.plain_bytes);
+  require(joined(body) == encoded, "alone it encodes otherwise than in a batch");
+  require(body.payload_bytes() == encoded.size(), "its length is not its bytes'");
+  FrameBody::Scratch other;
+  require(body.payload_crc32c() == FrameBody(as_byte_view(encoded), 1, other).payload_crc32c(),
+          "its checksum differs");
+
+  // What it was made from comes back as long as it says, or not at all.
+  ValueBuffer buffer;
+  std::string_view value;
+  if (stored.compression != Compression::none &&
+      buffer.decompress(stored.compression, record.value, stored.plain_bytes, value)) {
+    require(value.size() == stored.plain_bytes, "a value of another length");
+  }
 
   auto cut = bytes.first(bytes.size() - 1);
   require(!decode_record(cut) && cut.size() == bytes.size() - 1, "a record that lacks its end");

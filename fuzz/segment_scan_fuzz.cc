@@ -22,6 +22,7 @@
 #include "format/frame.h"
 #include "format/record.h"
 #include "format/segment_header.h"
+#include "format/value_compression.h"
 #include "fuzz/input.h"
 #include "fuzz/log_check.h"
 #include "fuzz/require.h"
@@ -46,14 +47,19 @@ struct Expected {
 // Adds a frame's records. False where they are malformed.
 bool add_records(const FrameHeader& header, ByteView payload, Expected& expected) {
   for (std::uint32_t i = 0; i < header.record_count; ++i) {
-    const auto record = decode_record(payload);
-    if (!record) {
+    const auto stored = decode_record(payload);
+    std::string_view value;
+    ValueBuffer buffer;
+    if (!stored || (stored->compression != Compression::none &&
+                    !buffer.decompress(stored->compression, stored->record.value,
+                                       stored->plain_bytes, value))) {
       return false;
     }
+    const auto* const record = &stored->record;
     OwnedEntry entry;
     entry.sequence = header.first_sequence + i;
     entry.key = record->key;
-    entry.value = record->value;
+    entry.value = stored->compression == Compression::none ? record->value : value;
     entry.op = record->op;
     entry.expires_at = record->expires_at;
     expected.entries.push_back(std::move(entry));

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "nori/compression.h"
 #include "nori/events.h"
 #include "nori/position.h"
 
@@ -113,6 +114,11 @@ struct WalOptions {
   IoMode io = IoMode::automatic;
 
   Padding padding = Padding::block;
+
+  /// How values of at least `compress_from_bytes` bytes are stored, unless a record says otherwise.
+  /// They are compressed by the appending thread, before it waits for anybody.
+  Compression compression = Compression::none;
+  std::uint64_t compress_from_bytes = 256;
 
   Verification verification = Verification::tail;
 

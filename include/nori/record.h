@@ -6,6 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "nori/compression.h"
 
 namespace nori {
 
@@ -26,19 +29,33 @@ struct Record {
   std::string_view value;
   /// When the record stops counting. The log keeps and returns it all the same.
   std::optional<TimePoint> expires_at;
+  /// How the value is stored, whatever the log's options say; otherwise as they say.
+  std::optional<Compression> compression = std::nullopt;
 
   /// `key` has `value`.
   [[nodiscard]] static Record put(std::string_view key, std::string_view value) {
-    return {.op = Operation::put, .key = key, .value = value, .expires_at = std::nullopt};
+    return {.op = Operation::put,
+            .key = key,
+            .value = value,
+            .expires_at = std::nullopt,
+            .compression = std::nullopt};
   }
   /// `key` has `value` until `expires_at`.
   [[nodiscard]] static Record put(std::string_view key, std::string_view value,
                                   TimePoint expires_at) {
-    return {.op = Operation::put, .key = key, .value = value, .expires_at = expires_at};
+    return {.op = Operation::put,
+            .key = key,
+            .value = value,
+            .expires_at = expires_at,
+            .compression = std::nullopt};
   }
   /// `key` is gone: a tombstone.
   [[nodiscard]] static Record remove(std::string_view key) {
-    return {.op = Operation::remove, .key = key, .value = {}, .expires_at = std::nullopt};
+    return {.op = Operation::remove,
+            .key = key,
+            .value = {},
+            .expires_at = std::nullopt,
+            .compression = std::nullopt};
   }
 };
 
@@ -60,12 +77,20 @@ class Batch {
   [[nodiscard]] std::uint64_t record_count() const noexcept { return record_count_; }
   /// Whether there is none.
   [[nodiscard]] bool empty() const noexcept { return record_count_ == 0; }
-  /// The records as they will stand in the log, in bytes.
+  /// The records as they will stand in the log, in bytes, unless the log compresses some.
   [[nodiscard]] std::string_view encoded() const noexcept { return encoded_; }
+  /// The largest value that the log may compress, in bytes.
+  [[nodiscard]] std::uint64_t largest_value_bytes() const noexcept { return largest_value_bytes_; }
+  /// The numbers, from 0 on, of records whose value it may not.
+  [[nodiscard]] const std::vector<std::uint64_t>& kept_plain() const noexcept {
+    return kept_plain_;
+  }
 
  private:
   std::string encoded_;
   std::uint64_t record_count_ = 0;
+  std::uint64_t largest_value_bytes_ = 0;
+  std::vector<std::uint64_t> kept_plain_;
 };
 
 }  // namespace nori

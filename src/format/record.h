@@ -2,10 +2,12 @@
 //
 //   size    field
 //      1    flags         bits 0-1: 0 put, 1 remove; bit 2: expires_at follows;
-//                         bits 3-4: compression of the value, 0 = none (others reserved);
+//                         bits 3-4: the value is compressed: 0 no, 1 LZ4, 2 Zstandard; put only;
 //                         bits 5-7: 0
 //   1..10   key_bytes     varint
-//   1..10   value_bytes   varint; put only
+//   1..10   value_bytes   varint; put only; as stored
+//   1..10   plain_bytes   varint; only with bits 3-4: of the value decompressed; more than
+//                         value_bytes, at most 2^24
 //      8    expires_at    milliseconds since 1970, signed; only with bit 2, put only
 //           key, then value
 //
@@ -18,26 +20,41 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "base/bytes.h"
 #include "base/little_endian.h"
 #include "base/varint.h"
+#include "nori/compression.h"
 #include "nori/record.h"
 
 namespace nori {
 
-inline constexpr std::size_t kRecordHeadBytesMax = 1 + 2 * kVarintBytesMax + 8;
+inline constexpr std::size_t kRecordHeadBytesMax = 1 + 3 * kVarintBytesMax + 8;
+
+/// A record with its value as stored.
+struct StoredRecord {
+  Record record;
+  Compression compression = Compression::none;
+  std::uint64_t plain_bytes = 0;  ///< Of the value decompressed, where it is compressed.
+};
 
 /// The time that many milliseconds after 1970, or the nearest that a TimePoint can count.
 [[nodiscard]] TimePoint time_point_of(std::int64_t ms) noexcept;
 
-/// What stands before a record's key. Returns the byte behind it; `to` has room for
-/// kRecordHeadBytesMax.
-std::byte* encode_record_head(const Record& record, std::byte* to) noexcept;
+/// What stands before a record's key. `record.value` is what will be stored. Returns the byte
+/// behind it; `to` has room for kRecordHeadBytesMax.
+std::byte* encode_record_head(const Record& record, std::byte* to,
+                              Compression compression = Compression::none,
+                              std::uint64_t plain_bytes = 0) noexcept;
+
+/// Appends the record, head and all, to `encoded`.
+void append_record(std::string& encoded, const Record& record, Compression compression,
+                   std::uint64_t plain_bytes);
 
 /// Takes the record at the front of `payload` off it. Nothing, and `payload` unchanged, if there is
 /// none that is valid.
-[[nodiscard]] std::optional<Record> decode_record(ByteView& payload) noexcept;
+[[nodiscard]] std::optional<StoredRecord> decode_record(ByteView& payload) noexcept;
 
 // --- inline: once per record appended or read
 // -----------------------------------------------------
@@ -46,21 +63,29 @@ namespace detail {
 
 inline constexpr std::uint8_t kOperationMask = 0x03;
 inline constexpr std::uint8_t kHasExpiry = 0x04;
-inline constexpr std::uint8_t kFlagsKnown = kOperationMask | kHasExpiry;
+inline constexpr std::uint8_t kCompressionMask = 0x18;
+inline constexpr unsigned kCompressionShift = 3;
+inline constexpr std::uint8_t kFlagsKnown = kOperationMask | kHasExpiry | kCompressionMask;
 
 }  // namespace detail
 
-inline std::byte* encode_record_head(const Record& record, std::byte* to) noexcept {
+inline std::byte* encode_record_head(const Record& record, std::byte* to, Compression compression,
+                                     std::uint64_t plain_bytes) noexcept {
   const bool is_put = record.op == Operation::put;
   auto flags = static_cast<std::uint8_t>(record.op);
   const bool has_expiry = is_put && record.expires_at.has_value();
   if (has_expiry) {
     flags |= detail::kHasExpiry;
   }
+  flags |=
+      static_cast<std::uint8_t>(static_cast<unsigned>(compression) << detail::kCompressionShift);
   *to++ = static_cast<std::byte>(flags);
   to = store_varint(to, record.key.size());
   if (is_put) {
     to = store_varint(to, record.value.size());
+    if (compression != Compression::none) {
+      to = store_varint(to, plain_bytes);
+    }
   }
   if (has_expiry) {
     const auto since_epoch =
@@ -71,7 +96,7 @@ inline std::byte* encode_record_head(const Record& record, std::byte* to) noexce
   return to;
 }
 
-inline std::optional<Record> decode_record(ByteView& payload) noexcept {
+inline std::optional<StoredRecord> decode_record(ByteView& payload) noexcept {
   const std::byte* at = payload.data();
   const std::byte* const end = at + payload.size();
   if (at == end) {
@@ -80,16 +105,27 @@ inline std::optional<Record> decode_record(ByteView& payload) noexcept {
   const auto flags = static_cast<std::uint8_t>(*at++);
   const auto op = static_cast<std::uint8_t>(flags & detail::kOperationMask);
   const bool has_expiry = (flags & detail::kHasExpiry) != 0;
-  if ((flags & ~detail::kFlagsKnown) != 0 || op > 1 || (op == 1 && has_expiry)) {
+  const auto compression =
+      static_cast<std::uint8_t>((flags & detail::kCompressionMask) >> detail::kCompressionShift);
+  if ((flags & ~detail::kFlagsKnown) != 0 || op > 1 || compression > 2 ||
+      (op == 1 && flags != op)) {
     return std::nullopt;
   }
-  Record record;
+  std::optional<StoredRecord> stored(std::in_place);
+  stored->compression = Compression{compression};
+  auto& record = stored->record;
   record.op = static_cast<Operation>(op);
   std::uint64_t key_bytes = 0;
   std::uint64_t value_bytes = 0;
   at = load_varint(at, end, key_bytes);
   if (at != nullptr && record.op == Operation::put) {
     at = load_varint(at, end, value_bytes);
+    if (compression != 0 && at != nullptr) {
+      at = load_varint(at, end, stored->plain_bytes);
+      if (stored->plain_bytes <= value_bytes || stored->plain_bytes > kCompressedValueBytesMax) {
+        return std::nullopt;
+      }
+    }
   }
   if (at == nullptr) {
     return std::nullopt;
@@ -109,7 +145,7 @@ inline std::optional<Record> decode_record(ByteView& payload) noexcept {
   record.key = {text, key_bytes};
   record.value = {text + key_bytes, value_bytes};
   payload = ByteView(at + key_bytes + value_bytes, end);
-  return record;
+  return stored;
 }
 
 }  // namespace nori

@@ -40,7 +40,7 @@ std::string head(int flags, std::uint64_t key_bytes, std::optional<std::uint64_t
 }
 
 /// The only record of a payload. What it points to lives as long as `payload`.
-std::optional<Record> decoded(const std::string& payload) {
+std::optional<StoredRecord> decoded(const std::string& payload) {
   auto bytes = as_byte_view(payload);
   auto record = decode_record(bytes);
   if (!record) {
@@ -54,10 +54,18 @@ void expect_comes_back(const Record& record) {
   const auto payload = encoded(record);
   const auto back = decoded(payload);
   ASSERT_TRUE(back);
-  EXPECT_EQ(back->op, record.op);
-  EXPECT_EQ(back->key, record.key);
-  EXPECT_EQ(back->value, record.value);
-  EXPECT_EQ(back->expires_at, record.expires_at);
+  EXPECT_EQ(back->record.op, record.op);
+  EXPECT_EQ(back->record.key, record.key);
+  EXPECT_EQ(back->record.value, record.value);
+  EXPECT_EQ(back->record.expires_at, record.expires_at);
+  EXPECT_EQ(back->compression, Compression::none);
+}
+
+std::string compressed_record(Compression compression, std::string_view value,
+                              std::uint64_t plain_bytes) {
+  std::string encoded;
+  append_record(encoded, Record::put("key", value), compression, plain_bytes);
+  return encoded;
 }
 
 /// One of each shape; the long ones have lengths of more than a byte.
@@ -94,6 +102,37 @@ TEST(RecordTest, ATombstoneHasNeitherValueNorExpiry) {
   EXPECT_EQ(encoded(record), encoded(Record::remove("key")));
 }
 
+TEST(RecordTest, ACompressedValueSaysHowLongItWas) {
+  for (const auto compression : {Compression::lz4, Compression::zstd}) {
+    const auto payload = compressed_record(compression, "short", 1000);
+    const auto back = decoded(payload);
+    ASSERT_TRUE(back);
+    EXPECT_EQ(back->record.key, "key");
+    EXPECT_EQ(back->record.value, "short");
+    EXPECT_EQ(back->compression, compression);
+    EXPECT_EQ(back->plain_bytes, 1000);
+  }
+}
+
+// What says that it grew when it was compressed was not written by anybody; what says that it was
+// enormous would cost its reader memory.
+TEST(RecordTest, ACompressedValueWasLongerAndNotTooLong) {
+  EXPECT_FALSE(decoded(compressed_record(Compression::lz4, "short", 5)));
+  EXPECT_FALSE(decoded(compressed_record(Compression::lz4, "short", 4)));
+  EXPECT_TRUE(decoded(compressed_record(Compression::lz4, "short", 6)));
+  EXPECT_TRUE(decoded(compressed_record(Compression::lz4, "short", kCompressedValueBytesMax)));
+  EXPECT_FALSE(decoded(compressed_record(Compression::lz4, "short", kCompressedValueBytesMax + 1)));
+}
+
+TEST(RecordTest, OnlyKnownCompressionsAndOnlyOfValues) {
+  auto payload = compressed_record(Compression::lz4, "short", 1000);
+  payload[0] = 3 << 3;
+  EXPECT_FALSE(decoded(payload));
+  auto tombstone = encoded(Record::remove("key"));
+  tombstone[0] = static_cast<char>(tombstone[0] | 1 << 3);
+  EXPECT_FALSE(decoded(tombstone));
+}
+
 TEST(RecordTest, RecordsOfABatchStandOneBehindTheOther) {
   Batch batch;
   batch.put("a", "1");
@@ -101,9 +140,9 @@ TEST(RecordTest, RecordsOfABatchStandOneBehindTheOther) {
   batch.add(Record::put("", "", at_ms(3)));
   EXPECT_EQ(batch.record_count(), 3U);
   auto payload = as_byte_view(batch.encoded());
-  EXPECT_EQ(decode_record(payload)->key, "a");
-  EXPECT_EQ(decode_record(payload)->op, Operation::remove);
-  EXPECT_EQ(decode_record(payload)->expires_at, at_ms(3));
+  EXPECT_EQ(decode_record(payload)->record.key, "a");
+  EXPECT_EQ(decode_record(payload)->record.op, Operation::remove);
+  EXPECT_EQ(decode_record(payload)->record.expires_at, at_ms(3));
   EXPECT_TRUE(payload.empty());
   EXPECT_FALSE(decode_record(payload));
 }
@@ -157,7 +196,7 @@ TEST(RecordTest, LengthsInMoreBytesThanNeededAreRefused) {
 TEST(RecordTest, AnExpiryIsKeptToTheMillisecondAndNeverLater) {
   const auto expiry_of = [](TimePoint time) {
     const auto payload = encoded(Record::put("k", "v", time));
-    return decoded(payload)->expires_at;
+    return decoded(payload)->record.expires_at;
   };
   const auto finer = [](std::int64_t ns) {
     return TimePoint{std::chrono::duration_cast<TimePoint::duration>(nanoseconds{ns})};
@@ -172,7 +211,7 @@ TEST(RecordTest, AnExpiryBeyondTheClockIsItsEnd) {
   auto payload = encoded(Record::put("", "", at_ms(0)));
   const auto set_expiry = [&](std::int64_t ms) {
     store_le(reinterpret_cast<std::byte*>(&payload[3]), ms);
-    return *decoded(payload)->expires_at;
+    return *decoded(payload)->record.expires_at;
   };
   EXPECT_LE(TimePoint::max() - set_expiry(std::numeric_limits<std::int64_t>::max()),
             milliseconds{1});

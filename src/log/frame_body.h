@@ -23,9 +23,13 @@ class FrameBody {
   /// records a second).
   using Scratch = std::array<std::byte, kFrameHeaderBytes + 512>;
 
-  /// `scratch` lives as long as the body.
-  FrameBody(const Record& record, Scratch& scratch) noexcept : header_(scratch.data()) {
-    std::byte* end = encode_record_head(record, header_ + kFrameHeaderBytes);
+  /// `scratch` lives as long as the body. `record.value` is what is stored: compressed, it was made
+  /// from `plain_bytes` bytes.
+  FrameBody(const Record& record, Scratch& scratch, Compression compression = Compression::none,
+            std::uint64_t plain_bytes = 0) noexcept
+      : header_(scratch.data()) {
+    std::byte* end =
+        encode_record_head(record, header_ + kFrameHeaderBytes, compression, plain_bytes);
     const auto key = as_byte_view(record.key);
     const auto value = record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
     if (key.size() <= scratch.size() && value.size() <= scratch.size() &&

@@ -15,6 +15,7 @@ void FrameWalker::seek(const WalkPoint& point) {
   chain_ = point.chain;
   seed_ = segment_seed(log_id_, 0, place_.segment_id);
   in_ring_ = false;
+  in_segment_ = false;
 }
 
 Result<void> FrameWalker::refresh_ring() {
@@ -114,7 +115,34 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_ring() {
   return WalkedFrame{.place = place_, .header = *header, .payload = *payload, .from_ring = true};
 }
 
+const WalkedFrame* FrameWalker::next_at_hand() noexcept {
+  if (!in_segment_) {
+    return nullptr;
+  }
+  const auto bytes = segment_->at_hand(place_.offset);
+  const auto header = decode_frame_header(bytes, place_seed(seed_, place_.offset));
+  if (!header || (header->kind != FrameKind::records && header->kind != FrameKind::padding) ||
+      header->first_sequence != chain_.next_sequence || header->epoch != chain_.epoch ||
+      bytes.size() < header->frame_bytes()) {
+    return nullptr;
+  }
+  const auto payload = bytes.subspan(kFrameHeaderBytes, header->payload_bytes);
+  if (!payload_matches(*header, payload)) {
+    return nullptr;
+  }
+  frame_.place = place_;
+  frame_.header = *header;
+  frame_.payload = payload;
+  frame_.from_ring = false;
+  chain_.advance(*header);
+  place_.offset += header->frame_bytes();
+  return &frame_;
+}
+
 Result<std::optional<WalkedFrame>> FrameWalker::next() {
+  if (const auto* const frame = next_at_hand(); frame != nullptr) {
+    return *frame;
+  }
   if (in_ring_) {
     // What the ring's window holds is as good as when it was read: frames do not change.
     auto frame = NORI_TRY(next_in_ring());
@@ -171,11 +199,13 @@ bool FrameWalker::continues(const WalkedFrame& frame) const {
 void FrameWalker::advance(const WalkedFrame& frame) {
   chain_.advance(frame.header);
   in_ring_ = frame.from_ring;
+  in_segment_ = !frame.from_ring;
   place_.offset = frame.end_offset();
   if (frame.header.kind == FrameKind::rotation) {
     // segment_ stays open until the next step, for the frame's views. The next one may have a file
     // of its own although this frame came from the ring.
     in_ring_ = false;
+    in_segment_ = false;
     const auto rotation =
         decode_rotation(frame.payload)
             .value_or(RotationPayload{.next_segment_id = place_.segment_id + 1, .next_offset = 0});

@@ -186,8 +186,7 @@ std::unexpected<Error> LogWriter::fail(Error error) {
       observer_->events.post(LogFailed{.error = *failure_});
     }
   }
-  turn_->failed.store(true);
-  turn_->wake_settled();
+  turn_->failed.store(true);  // whoever has the turn wakes all when it gives it back
   return failed();
 }
 

@@ -107,35 +107,45 @@ Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
 Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
   for (;;) {
     while (!payload_left_.empty()) {
-      const auto record = decode_record(payload_left_);
-      if (!record || next_in_frame_ == frame_.header.end_sequence()) {
+      const auto stored = decode_record(payload_left_);
+      if (!stored || next_in_frame_ == frame_end_sequence_) {
         payload_left_ = {};
-        next_in_frame_ = frame_.header.end_sequence();
+        next_in_frame_ = frame_end_sequence_;
         return damaged(fmt::format("record {} is malformed", next_in_frame_));
       }
-      Entry entry;
-      entry.sequence = next_in_frame_++;
-      if (entry.sequence < skip_to_) {
+      const auto sequence = next_in_frame_++;
+      if (sequence < skip_to_) {
         continue;
       }
-      entry.epoch = Epoch{frame_.header.epoch};
-      entry.position = {.segment_id = frame_.place.segment_id,
-                        .offset = frame_.place.offset,
-                        .sequence = entry.sequence};
+      // Filled in where the caller has it.
+      Result<std::optional<Entry>> result(std::in_place, std::in_place);
+      Entry& entry = **result;
+      entry.sequence = sequence;
+      entry.epoch = frame_epoch_;
+      entry.position = {.segment_id = frame_place_.segment_id,
+                        .offset = frame_place_.offset,
+                        .sequence = sequence};
       entry.ends_batch = payload_left_.empty();
-      entry.end = {.segment_id = frame_.place.segment_id,
-                   .offset = entry.ends_batch ? frame_.end_offset() : frame_.place.offset,
-                   .sequence = entry.sequence + 1};
-      entry.time = time_point_of(static_cast<std::int64_t>(frame_.header.time_ms));
-      entry.op = record->op;
-      entry.key = record->key;
-      entry.value = record->value;
-      entry.expires_at = record->expires_at;
+      entry.end = {.segment_id = frame_place_.segment_id,
+                   .offset = entry.ends_batch ? frame_end_offset_ : frame_place_.offset,
+                   .sequence = sequence + 1};
+      entry.time = frame_time_;
+      entry.op = stored->record.op;
+      entry.key = stored->record.key;
+      entry.value = stored->record.value;
+      entry.expires_at = stored->record.expires_at;
+      if (stored->compression != Compression::none &&
+          !value_buffer_.decompress(stored->compression, stored->record.value, stored->plain_bytes,
+                                    entry.value)) [[unlikely]] {
+        payload_left_ = {};
+        next_in_frame_ = frame_end_sequence_;
+        return damaged(fmt::format("the value of record {} cannot be decompressed", sequence));
+      }
       position_ = entry.end;
-      return entry;
+      return result;
     }
-    if (next_in_frame_ != frame_.header.end_sequence()) {
-      next_in_frame_ = frame_.header.end_sequence();
+    if (next_in_frame_ != frame_end_sequence_) {
+      next_in_frame_ = frame_end_sequence_;
       return damaged("the frame has fewer records than its header says");
     }
     if (!NORI_TRY(take_frame(scrutiny))) {
@@ -144,34 +154,56 @@ Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
   }
 }
 
+// Makes a frame the current one, unless none of its records is wanted.
+bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
+  const auto& header = frame.header;
+  if (header.kind != FrameKind::records || header.end_sequence() <= skip_to_ ||
+      header.time_ms < skip_to_ms_) {
+    source_.durable = std::max(source_.durable, header.durable_mark);
+    return false;
+  }
+  skip_to_ms_ = 0;
+  frame_place_ = frame.place;
+  frame_end_offset_ = frame.end_offset();
+  frame_epoch_ = Epoch{header.epoch};
+  frame_time_ = time_point_of(static_cast<std::int64_t>(header.time_ms));
+  frame_end_sequence_ = header.end_sequence();
+  payload_left_ = frame.payload;
+  next_in_frame_ = header.first_sequence;
+  return true;
+}
+
 // Makes the next frame with records that may be seen the current one. False at the end.
 Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
   for (;;) {
+    if (options_.visible == Visible::appended && !damage_) [[likely]] {
+      if (const auto* const frame = walker_.next_at_hand(); frame != nullptr) [[likely]] {
+        if (begin_frame(*frame)) {
+          return true;
+        }
+        continue;
+      }
+    }
     if (damage_ && !options_.skip_damaged) {
       return std::unexpected(*damage_);
     }
     const auto before = walker_.point();
-    auto frame = NORI_TRY(walker_.next());
+    const auto frame = NORI_TRY(walker_.next());
     if (!frame) {
       if (NORI_TRY(judge(scrutiny)) == Verdict::end) {
         return false;
       }
       continue;
     }
-    if (frame->header.kind != FrameKind::records || frame->header.end_sequence() <= skip_to_ ||
-        frame->header.time_ms < skip_to_ms_) {
-      source_.durable = std::max(source_.durable, frame->header.durable_mark);
-      continue;
+    if (begin_frame(*frame)) {
+      if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
+        payload_left_ = {};
+        next_in_frame_ = frame_end_sequence_;
+        walker_.seek(before);  // and read it again next time
+        return false;
+      }
+      return true;
     }
-    if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
-      walker_.seek(before);  // and read it again next time
-      return false;
-    }
-    skip_to_ms_ = 0;
-    frame_ = *frame;
-    payload_left_ = frame->payload;
-    next_in_frame_ = frame->header.first_sequence;
-    return true;
   }
 }
 

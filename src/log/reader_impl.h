@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "format/value_compression.h"
 #include "io/file_system.h"
 #include "log/flush_turn.h"
 #include "log/frame_walker.h"
@@ -48,6 +49,7 @@ class Reader::Impl {
   [[nodiscard]] Result<void> check_usable() const;
   [[nodiscard]] Result<std::optional<Entry>> step(Scrutiny scrutiny);
   [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
+  [[nodiscard]] bool begin_frame(const WalkedFrame& frame);
   [[nodiscard]] Result<bool> is_visible(const FrameHeader& header);
   [[nodiscard]] Result<Sequence> durable_sequence();
   enum class Verdict : std::uint8_t { end, look_again };
@@ -60,9 +62,14 @@ class Reader::Impl {
   std::uint64_t fork_generation_;
 
   // The frame that records are taken from.
-  WalkedFrame frame_;
+  FramePlaceInLog frame_place_;
+  std::uint64_t frame_end_offset_ = 0;
+  Epoch frame_epoch_;
+  TimePoint frame_time_;
+  Sequence frame_end_sequence_ = 0;
   ByteView payload_left_;
   Sequence next_in_frame_ = 0;
+  ValueBuffer value_buffer_;  ///< Of the last record, if it was compressed.
 
   Sequence skip_to_ = 0;                       ///< Records before it are passed over,
   std::uint64_t skip_to_ms_ = 0;               ///< and frames of an earlier time.

@@ -11,6 +11,7 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "format/record.h"
+#include "format/value_compression.h"
 #include "io/file_system.h"
 #include "log/frame_walker.h"
 #include "log/log_scan.h"
@@ -193,11 +194,15 @@ class Verifier {
     }
   }
 
-  static bool is_well_formed(const WalkedFrame& frame) {
+  bool is_well_formed(const WalkedFrame& frame) {
     auto left = frame.payload;
     std::uint64_t records = 0;
     while (!left.empty()) {
-      if (!decode_record(left)) {
+      const auto stored = decode_record(left);
+      std::string_view value;
+      if (!stored || (stored->compression != Compression::none &&
+                      !value_buffer_.decompress(stored->compression, stored->record.value,
+                                                stored->plain_bytes, value))) {
         return false;
       }
       ++records;
@@ -290,6 +295,7 @@ class Verifier {
   LogId log_id_;
   WalkPoint start_;
   VerifyReport report_;
+  ValueBuffer value_buffer_;
   std::optional<std::uint64_t> summary_segment_id_;
   SummaryBuilder summary_;
   bool summary_is_whole_ = false;

@@ -20,6 +20,7 @@
 #include "log/reader_impl.h"
 #include "log/recovery.h"
 #include "log/ring_view.h"
+#include "log/value_packer.h"
 #include "observe/observer.h"
 #include "segment/segment_files.h"
 #include "segment/segment_name.h"
@@ -95,7 +96,8 @@ class Wal::Impl : public DurableCallbacks::Log {
   static Result<std::unique_ptr<Impl>> open(WalOptions options, std::shared_ptr<Observer> observer);
   ~Impl() override;
 
-  Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
+  Result<Appended> append(const Record& record, Durability durability, bool may_wait);
+  Result<Appended> append(const Batch& batch, Durability durability, bool may_wait);
   Result<void> sync();
   Result<void> commit(Sequence target) override;
   Result<void> when_durable(Sequence target, DurableCallback callback);
@@ -143,6 +145,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
+  Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
   Result<Appended> append_to(LogWriter& writer, const FrameBody& body, Durability durability,
                              bool may_wait);
   [[nodiscard]] Position scanned_end() const {
@@ -680,19 +683,13 @@ void Wal::finish() noexcept {
   }
 }
 
-Result<Appended> Wal::append(const Record& record, Durability durability) {
-  const EventDelivery told(impl_->events());
-  FrameBody::Scratch scratch;
-  return impl_->append(FrameBody(record, scratch), durability, true);
-}
-
-Result<Appended> Wal::try_append(const Record& record, Durability durability) {
-  const EventDelivery told(impl_->events());
-  FrameBody::Scratch scratch;
-  return impl_->append(FrameBody(record, scratch), durability, false);
-}
-
 namespace {
+
+// Of the thread that appends, so that nothing is allocated each time.
+ValuePacker& packer() {
+  static thread_local ValuePacker packer;
+  return packer;
+}
 
 Result<void> check_batch(const Batch& batch) {
   if (batch.empty()) {
@@ -701,24 +698,42 @@ Result<void> check_batch(const Batch& batch) {
   return {};
 }
 
-FrameBody batch_body(const Batch& batch, FrameBody::Scratch& scratch) {
-  return {as_byte_view(batch.encoded()), batch.record_count(), scratch};
-}
-
 }  // namespace
 
-Result<Appended> Wal::append(const Batch& batch, Durability durability) {
-  NORI_TRY(check_batch(batch));
-  const EventDelivery told(impl_->events());
+Result<Appended> Wal::Impl::append(const Record& record, Durability durability, bool may_wait) {
+  const EventDelivery told(events());
   FrameBody::Scratch scratch;
-  return impl_->append(batch_body(batch, scratch), durability, true);
+  if (ValuePacker::wants(record, options_)) [[unlikely]] {
+    return append(packer().pack(record, options_, scratch), durability, may_wait);
+  }
+  return append(FrameBody(record, scratch), durability, may_wait);
+}
+
+Result<Appended> Wal::Impl::append(const Batch& batch, Durability durability, bool may_wait) {
+  NORI_TRY(check_batch(batch));
+  const EventDelivery told(events());
+  FrameBody::Scratch scratch;
+  if (ValuePacker::wants(batch, options_)) [[unlikely]] {
+    return append(packer().pack(batch, options_, scratch), durability, may_wait);
+  }
+  return append(FrameBody(as_byte_view(batch.encoded()), batch.record_count(), scratch), durability,
+                may_wait);
+}
+
+Result<Appended> Wal::append(const Record& record, Durability durability) {
+  return impl_->append(record, durability, true);
+}
+
+Result<Appended> Wal::try_append(const Record& record, Durability durability) {
+  return impl_->append(record, durability, false);
+}
+
+Result<Appended> Wal::append(const Batch& batch, Durability durability) {
+  return impl_->append(batch, durability, true);
 }
 
 Result<Appended> Wal::try_append(const Batch& batch, Durability durability) {
-  NORI_TRY(check_batch(batch));
-  const EventDelivery told(impl_->events());
-  FrameBody::Scratch scratch;
-  return impl_->append(batch_body(batch, scratch), durability, false);
+  return impl_->append(batch, durability, false);
 }
 
 Result<void> Wal::sync() {

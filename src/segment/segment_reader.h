@@ -40,6 +40,12 @@ class SegmentReader {
   /// Allocates no more than the file's size, or the window's.
   [[nodiscard]] Result<ByteView> view(std::uint64_t offset, std::uint64_t bytes);
 
+  /// What the window holds from `offset` on: nothing is read, so it may be nothing.
+  [[nodiscard]] ByteView at_hand(std::uint64_t offset) const noexcept {
+    const auto skip = offset - window_offset_;  // huge where the window begins behind it
+    return skip < window_bytes_ ? ByteView(window_.get() + skip, window_bytes_ - skip) : ByteView{};
+  }
+
   /// Forgets the window, so that the next view is what the file holds now.
   void drop_window() noexcept { window_bytes_ = 0; }
 

@@ -165,8 +165,9 @@ class FormatDocTest : public ::testing::Test {
 
   void check_record(const std::string& section, Operation op, ByteView& payload) {
     const auto field = [&](std::string_view name) { return fmt::format("{}.{}", section, name); };
-    const auto record = decode_record(payload);
-    ASSERT_TRUE(record) << section;
+    const auto stored = decode_record(payload);
+    ASSERT_TRUE(stored) << section;
+    const auto* const record = &stored->record;
     EXPECT_EQ(record->op, op);
     EXPECT_EQ(record->key, stated_text(field("key")));
     EXPECT_EQ(record->key.size(), stated(field("key_bytes")));

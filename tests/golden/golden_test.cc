@@ -166,8 +166,9 @@ TEST(GoldenTest, RecordsFrame) {
   const auto payload = payload_of("records_frame", FrameKind::records, 6);
   auto left = as_byte_view(payload);
   for (const auto& expected : records()) {
-    const auto record = decode_record(left);
-    ASSERT_TRUE(record);
+    const auto stored = decode_record(left);
+    ASSERT_TRUE(stored);
+    const auto* const record = &stored->record;
     EXPECT_EQ(record->op, expected.op);
     EXPECT_EQ(record->key, expected.key);
     EXPECT_EQ(record->value, expected.value);
