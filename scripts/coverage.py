@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "coverage"
+# Unoptimized, the same crashes again and again take most of an hour, and reach no other branch.
+LEFT_OUT = "CrashedRecoveryTest|crash_hunt"
 PARTS = ["src/format", "src/segment", "src/log"]
 
 
@@ -25,7 +27,7 @@ def main():
     for counts in BUILD.rglob("*.gcda"):
         counts.unlink()
     subprocess.run(["ctest", "--preset", "coverage", "--parallel", jobs, "--quiet",
-                    "--output-on-failure"], cwd=ROOT, check=True)
+                    "--output-on-failure", "-E", LEFT_OUT], cwd=ROOT, check=True)
     report = BUILD / "coverage.json"
     subprocess.run(["gcovr", "--root", ROOT, "--json", report, "--exclude-throw-branches",
                     "--exclude-unreachable-branches", "-j", jobs, "--exclude", r".*_test\.cc",
