@@ -2,14 +2,13 @@
 
 #pragma once
 
-#include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <limits>
 #include <mutex>
-#include <vector>
+#include <utility>
 
+#include "base/wakeup.h"
 #include "nori/position.h"
 
 namespace nori {
@@ -32,31 +31,43 @@ class FlushTurn {
   /// Waits until the turn is the caller's (true: give it back with Release), or what it wants is
   /// there, or the log has failed (false).
   [[nodiscard]] bool take(const Want& want) {
-    std::unique_lock lock(mutex_);
     for (;;) {
-      if (is_settled(want)) {
-        return false;
-      }
-      if (!taken_) {
-        taken_ = true;
-        return true;
-      }
       Waiter waiter{.want = want};
-      waiters_.push_back(&waiter);
-      waiter.changed.wait(lock, [&] { return waiter.woken; });
+      {
+        const std::lock_guard lock(mutex_);
+        if (is_settled(want)) {
+          return false;
+        }
+        if (!taken_) {
+          taken_ = true;
+          return true;
+        }
+        *end_ = &waiter;
+        end_ = &waiter.next;
+      }
+      waiter.wakeup.wait();
+      if (is_settled(want)) {
+        return false;  // without the lock, which all others who were woken would want too
+      }
     }
   }
 
-  void release() {
-    const std::lock_guard lock(mutex_);
-    taken_ = false;
-    bool successor_woken = false;
-    wake_if([&](const Waiter& waiter) {
-      if (is_settled(waiter.want)) {
-        return true;
+  void release() noexcept {
+    Waiter* successor = nullptr;
+    Waiter* settled = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      taken_ = false;
+      settled = take_settled();
+      if (first_ != nullptr) {
+        successor = std::exchange(first_, first_->next);
+        successor->next = nullptr;
+        end_ = first_ == nullptr ? &first_ : end_;
       }
-      return !std::exchange(successor_woken, true);
-    });
+    }
+    // Who does the next flush first: it begins while the others are being woken.
+    wake_all(successor);
+    wake_all(settled);
   }
 
   /// Gives the turn back at the end of its scope, also where memory runs out.
@@ -72,9 +83,13 @@ class FlushTurn {
   };
 
   /// Wakes those who have what they want, within a turn.
-  void wake_settled() {
-    const std::lock_guard lock(mutex_);
-    wake_if([&](const Waiter& waiter) { return is_settled(waiter.want); });
+  void wake_settled() noexcept {
+    Waiter* settled = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      settled = take_settled();
+    }
+    wake_all(settled);
   }
 
   // How far things are. Set by whoever has the turn, read by anybody.
@@ -83,10 +98,11 @@ class FlushTurn {
   std::atomic<bool> failed{false};
 
  private:
+  // On the stack of who waits; linked, so that nothing here allocates.
   struct Waiter {
     Want want;
-    bool woken = false;
-    std::condition_variable changed = {};
+    Wakeup wakeup = {};
+    Waiter* next = nullptr;
   };
 
   [[nodiscard]] bool is_settled(const Want& want) const noexcept {
@@ -95,22 +111,37 @@ class FlushTurn {
            written.load(std::memory_order_acquire) >= want.written;
   }
 
-  // Notifies under the lock: a waiter's condition variable is gone once it has it.
-  template <typename Condition>
-  void wake_if(Condition condition) {
-    std::erase_if(waiters_, [&](Waiter* waiter) {
-      if (!condition(*waiter)) {
-        return false;
+  // Takes those who have what they want off the list, and returns the list they make. With mutex_.
+  [[nodiscard]] Waiter* take_settled() noexcept {
+    Waiter* settled = nullptr;
+    Waiter** settled_end = &settled;
+    Waiter** place = &first_;
+    while (*place != nullptr) {
+      Waiter* const waiter = *place;
+      if (is_settled(waiter->want)) {
+        *place = waiter->next;
+        waiter->next = nullptr;
+        *settled_end = waiter;
+        settled_end = &waiter->next;
+      } else {
+        place = &waiter->next;
       }
-      waiter->woken = true;
-      waiter->changed.notify_one();
-      return true;
-    });
+    }
+    end_ = place;
+    return settled;
+  }
+
+  // Without mutex_. A waiter is gone once it is woken.
+  static void wake_all(Waiter* waiter) noexcept {
+    while (waiter != nullptr) {
+      std::exchange(waiter, waiter->next)->wakeup.wake();
+    }
   }
 
   alignas(64) std::mutex mutex_;  ///< Not on the line that appends read.
   bool taken_ = false;
-  std::vector<Waiter*> waiters_;  ///< In the order in which they came.
+  Waiter* first_ = nullptr;  ///< The others behind it, in the order in which they came.
+  Waiter** end_ = &first_;   ///< Where the next one is linked.
 };
 
 }  // namespace nori

@@ -186,7 +186,10 @@ std::unexpected<Error> LogWriter::fail(Error error) {
       observer_->events.post(LogFailed{.error = *failure_});
     }
   }
-  turn_->failed.store(true);  // whoever has the turn wakes all when it gives it back
+  // Who is to have the turn next may see this and go without it: then nobody else would wake the
+  // others.
+  turn_->failed.store(true);
+  turn_->wake_settled();
   return failed();
 }
 
