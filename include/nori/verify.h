@@ -55,11 +55,13 @@ struct VerifyReport {
 
 /// Reads and checks everything in the log at `directory`, beside a live writer or without one,
 /// changing nothing. Damage is in the report, not an error; `listener` is told of it as well, by
-/// this thread, before the call returns.
+/// this thread, before the call returns. Sealed segments are read by `threads` threads, each with a
+/// window of 256 KiB; 0 is one for each core, or one alone on a simulated disk.
 ///
 /// Errors: `not_a_log`, `permission`, `unsupported_version`, `io`.
 [[nodiscard]] Result<VerifyReport> verify(const std::filesystem::path& directory,
                                           io::FileSystem* file_system = nullptr,
-                                          std::shared_ptr<EventListener> listener = nullptr);
+                                          std::shared_ptr<EventListener> listener = nullptr,
+                                          std::uint32_t threads = 0);
 
 }  // namespace nori

@@ -3,10 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <map>
 #include <memory>
+#include <new>
 #include <optional>
+#include <system_error>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/make_error.h"
 #include "base/try.h"
@@ -29,9 +35,99 @@ constexpr int kAttemptsMax = 20;
 // Beside a live writer nothing is judged at first sight.
 constexpr int kLooksMax = 3;
 
+bool is_well_formed(const WalkedFrame& frame, ValueBuffer& value_buffer) {
+  auto left = frame.payload;
+  std::uint64_t records = 0;
+  while (!left.empty()) {
+    const auto stored = decode_record(left);
+    std::string_view value;
+    if (!stored || (stored->compression != Compression::none &&
+                    !value_buffer.decompress(stored->compression, stored->record.value,
+                                             stored->plain_bytes, value))) {
+      return false;
+    }
+    ++records;
+  }
+  return records == frame.header.record_count;
+}
+
+void count(const WalkedFrame& frame, SegmentReport& row) {
+  row.records += frame.header.record_count;
+  row.frames += 1;
+  row.end_sequence = frame.header.end_sequence();
+  if (frame.header.kind != FrameKind::records) {
+    row.bytes_padding += frame.header.frame_bytes();
+  }
+}
+
+// Whether a footer tells what was counted.
+bool agrees(const SegmentSummary& told, const SegmentSummary& counted) {
+  return told.frames == counted.frames && told.records == counted.records &&
+         told.first_sequence == counted.first_sequence &&
+         told.end_sequence == counted.end_sequence && told.end_offset == counted.end_offset &&
+         told.epoch == counted.epoch;
+}
+
+// A sealed segment in which nothing is wrong, read on its own: what the walk over the log would
+// find there, if it came to `begin`.
+struct SoundSegment {
+  WalkPoint begin;
+  WalkPoint end;
+  Sequence durable_mark = 0;
+  SegmentReport counts;
+};
+
+// Nothing where there is anything to be told of it.
+std::optional<SoundSegment> check_alone(io::Directory& directory, const LogId& log_id,
+                                        std::uint64_t segment_id) {
+  auto segment = SegmentReader::open(directory, segment_id);
+  if (!segment || !(*segment)->header_fits() || (*segment)->header()->log_id != log_id) {
+    return std::nullopt;
+  }
+  const auto footer = (*segment)->footer();
+  if (!footer || !*footer) {
+    return std::nullopt;
+  }
+  const auto& header = *(*segment)->header();
+  SoundSegment sound;
+  sound.begin = {.place = {.segment_id = segment_id,
+                           .offset = header.first_offset,
+                           .ring_base = header.ring_base},
+                 .chain = {.next_sequence = header.first_sequence,
+                           .epoch = header.epoch,
+                           .time_ms = header.created_ms}};
+  FrameWalker walker(directory, log_id, RingAccess::if_permitted);
+  walker.seek(sound.begin);
+  SummaryBuilder summary(header.first_sequence);
+  ValueBuffer value_buffer;
+  while (walker.place().segment_id == segment_id) {
+    const auto* frame = walker.next_at_hand();
+    Result<std::optional<WalkedFrame>> read;
+    if (frame == nullptr) {
+      read = walker.next();
+      if (!read || !*read || (*read)->from_ring) {
+        return std::nullopt;
+      }
+      frame = &**read;
+    }
+    if (frame->header.kind == FrameKind::records && !is_well_formed(*frame, value_buffer)) {
+      return std::nullopt;
+    }
+    summary.add(frame->header, frame->place.offset);
+    count(*frame, sound.counts);
+    sound.durable_mark = std::max(sound.durable_mark, frame->header.durable_mark);
+  }
+  if (!agrees(**footer, summary.summary())) {
+    return std::nullopt;
+  }
+  sound.end = walker.point();
+  return sound;
+}
+
 class Verifier {
  public:
-  explicit Verifier(io::Directory& directory) : directory_(directory) {}
+  Verifier(io::Directory& directory, std::uint32_t threads)
+      : directory_(directory), threads_(threads) {}
 
   Result<VerifyReport> run() {
     listing_ = NORI_TRY(list_log(directory_));
@@ -48,6 +144,7 @@ class Verifier {
     NORI_TRY(walker.refresh_ring());
     report_.ring_note = walker.ring_note();
     walker.seek(start_);
+    check_sealed_segments();
     NORI_TRY(walk(walker));
     for (auto& segment : report_.segments) {
       report_.records += segment.records;
@@ -153,8 +250,76 @@ class Verifier {
     return *row;
   }
 
+  // Each on its own, on as many threads as are wanted.
+  void check_sealed_segments() {
+    std::vector<std::uint64_t> ids;
+    for (const auto& row : report_.segments) {
+      if (row.sealed) {
+        ids.push_back(row.segment_id);
+      }
+    }
+    const auto threads = std::min<std::size_t>(threads_, ids.size());
+    if (threads < 2) {
+      return;
+    }
+    std::atomic<std::size_t> next{0};
+    std::vector<std::optional<SoundSegment>> found(ids.size());
+    const auto work = [&] {
+      for (std::size_t i = next++; i < ids.size(); i = next++) {
+        try {
+          found[i] = check_alone(directory_, log_id_, ids[i]);
+        } catch (const std::bad_alloc&) {
+          return;  // the walk over the log reads what is missing
+        }
+      }
+    };
+    {
+      std::vector<std::jthread> others;
+      try {
+        while (others.size() + 1 < threads) {
+          others.emplace_back(work);
+        }
+      } catch (const std::system_error&) {
+        // then with fewer
+      }
+      work();
+    }
+    for (auto& segment : found) {
+      if (segment) {
+        sound_.emplace(segment->begin.place.segment_id, *std::move(segment));
+      }
+    }
+  }
+
+  // Goes over a segment that was found to be sound, if the log leads to its begin.
+  bool skip_sound(FrameWalker& walker) {
+    const auto found = sound_.find(walker.place().segment_id);
+    if (found == sound_.end()) {
+      return false;
+    }
+    const auto& segment = found->second;
+    const auto& place = walker.place();
+    if ((place.offset != 0 && place.offset != segment.begin.place.offset) ||
+        walker.chain().next_sequence != segment.begin.chain.next_sequence ||
+        walker.chain().epoch != segment.begin.chain.epoch) {
+      return false;
+    }
+    auto& row = row_of(place.segment_id, segment.begin.chain.next_sequence);
+    row.records += segment.counts.records;
+    row.frames += segment.counts.frames;
+    row.end_sequence = segment.counts.end_sequence;
+    row.bytes_padding += segment.counts.bytes_padding;
+    report_.durable_mark = std::max(report_.durable_mark, segment.durable_mark);
+    walker.seek(segment.end);
+    sound_.erase(found);
+    return true;
+  }
+
   Result<void> walk(FrameWalker& walker) {
     for (;;) {
+      if (skip_sound(walker)) {
+        continue;
+      }
       const auto before = walker.point();
       const auto frame = NORI_TRY(walker.next());
       if (frame) {
@@ -175,39 +340,18 @@ class Verifier {
     }
     summary_.add(frame.header, frame.place.offset);
     auto& row = row_of(frame.place.segment_id, before.chain.next_sequence);
-    row.records += frame.header.record_count;
-    row.frames += 1;
-    row.end_sequence = frame.header.end_sequence();
-    if (frame.header.kind != FrameKind::records) {
-      row.bytes_padding += frame.header.frame_bytes();
-    }
+    count(frame, row);
     if (frame.from_ring) {
       report_.records_in_ring += frame.header.record_count;
     }
     report_.durable_mark = std::max(report_.durable_mark, frame.header.durable_mark);
-    if (frame.header.kind == FrameKind::records && !is_well_formed(frame)) {
+    if (frame.header.kind == FrameKind::records && !is_well_formed(frame, value_buffer_)) {
       add_damage(frame.place.segment_id, frame.place.offset, frame.header.frame_bytes(),
                  "the frame's records are malformed");
     }
     if (frame.header.kind == FrameKind::rotation) {
       check_footer(frame.place.segment_id);
     }
-  }
-
-  bool is_well_formed(const WalkedFrame& frame) {
-    auto left = frame.payload;
-    std::uint64_t records = 0;
-    while (!left.empty()) {
-      const auto stored = decode_record(left);
-      std::string_view value;
-      if (!stored || (stored->compression != Compression::none &&
-                      !value_buffer_.decompress(stored->compression, stored->record.value,
-                                                stored->plain_bytes, value))) {
-        return false;
-      }
-      ++records;
-    }
-    return records == frame.header.record_count;
   }
 
   // A footer may be missing, after a crash; one that is there tells the truth.
@@ -222,10 +366,7 @@ class Verifier {
     }
     const auto& told = **footer;
     const auto& counted = summary_.summary();
-    if (told.frames != counted.frames || told.records != counted.records ||
-        told.first_sequence != counted.first_sequence ||
-        told.end_sequence != counted.end_sequence || told.end_offset != counted.end_offset ||
-        told.epoch != counted.epoch) {
+    if (!agrees(told, counted)) {
       add_damage(segment_id, told.end_offset, (*segment)->size().value_or(0) - told.end_offset,
                  fmt::format("the footer tells of {} records in {} frames, but there are {} in {}",
                              told.records, told.frames, counted.records, counted.frames));
@@ -291,6 +432,8 @@ class Verifier {
   }
 
   io::Directory& directory_;
+  std::uint32_t threads_;
+  std::map<std::uint64_t, SoundSegment> sound_;
   LogListing listing_;
   LogId log_id_;
   WalkPoint start_;
@@ -304,12 +447,15 @@ class Verifier {
 }  // namespace
 
 Result<VerifyReport> verify(const std::filesystem::path& path, io::FileSystem* file_system,
-                            std::shared_ptr<EventListener> listener) {
+                            std::shared_ptr<EventListener> listener, std::uint32_t threads) {
+  if (threads == 0) {
+    threads = file_system == nullptr ? std::max(1U, std::thread::hardware_concurrency()) : 1;
+  }
   EventQueue events(std::move(listener));
   auto& files = file_system != nullptr ? *file_system : io::posix_file_system();
   const auto directory = NORI_TRY(files.open_directory(path, false));
   for (int attempt = 0;; ++attempt) {
-    auto report = Verifier(*directory).run();
+    auto report = Verifier(*directory, threads).run();
     // Beside a live writer a segment may go between its listing and its reading.
     if (!report && report.error().system_errno == ENOENT && attempt < kAttemptsMax) {
       continue;
