@@ -69,7 +69,12 @@ std::string_view ValueBuffer::compress(std::string_view value, Compression& comp
 
 bool ValueBuffer::decompress(Compression compression, std::string_view stored,
                              std::uint64_t value_bytes, std::string_view& value) {
-  if (value_bytes > kCompressedValueBytesMax || stored.size() >= value_bytes) {
+  // LZ4 makes no more than 255 bytes of one; a Zstandard frame says how many it makes.
+  const bool is_possible =
+      compression == Compression::lz4
+          ? value_bytes / 255 <= stored.size()
+          : ZSTD_getFrameContentSize(stored.data(), stored.size()) == value_bytes;
+  if (value_bytes > kCompressedValueBytesMax || stored.size() >= value_bytes || !is_possible) {
     return false;
   }
   char* const to = room_for(value_bytes);

@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -34,6 +35,7 @@ class AppendRing {
   void write(std::uint64_t address, ByteView bytes) noexcept {
     const auto index = address & mask_;
     const auto before_wrap = data_.size() - index;
+    prefetch(address + kPrefetchDistance, bytes.size());
     if (bytes.size() <= before_wrap) [[likely]] {
       if (!bytes.empty()) {
         std::memcpy(&data_[index], bytes.data(), bytes.size());
@@ -68,6 +70,19 @@ class AppendRing {
   void populate() { mapping_->populate(); }
 
  private:
+  // The ring is larger than a core's cache: without this, giving a lock back waits for the lines
+  // that were written under it (append-1k: 290 ns an append, 210 with it; append-100: 0 to 10 %).
+  static constexpr std::uint64_t kPrefetchDistance = 1024;
+  static constexpr std::uint64_t kPrefetchBytesMax = 2048;  ///< The processor does the rest.
+  static constexpr std::uint64_t kLineBytes = 64;
+
+  // Always inlined: g++ 12 takes a call that does nothing else for one that does nothing.
+  [[gnu::always_inline]] void prefetch(std::uint64_t address, std::uint64_t bytes) const noexcept {
+    for (std::uint64_t i = 0; i < std::min(bytes, kPrefetchBytesMax); i += kLineBytes) {
+      __builtin_prefetch(&data_[(address + i) & mask_], 1);
+    }
+  }
+
   AppendRing() = default;
 
   std::unique_ptr<io::Mapping> mapping_;

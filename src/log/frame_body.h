@@ -65,7 +65,9 @@ class FrameBody {
   [[nodiscard]] std::uint32_t payload_crc32c() const noexcept {
     auto crc = crc32c(0, front_.subspan(kFrameHeaderBytes));
     for (const auto piece : rest_) {
-      crc = crc32c(crc, piece);
+      if (!piece.empty()) {
+        crc = crc32c(crc, piece);
+      }
     }
     return crc;
   }
