@@ -24,6 +24,7 @@ constexpr Column kValues[] = {
     {"durable_mb_per_s", "durable MB/s", true},
     {"open_ms", "ms", true},
     {"overhead_bytes", "bytes over key and value", false},
+    {"least_share", "least share", true},
     {"cpu_s_per_million", "CPU s per million", false},
     {"cpu_s_per_gb", "CPU s per GB", false},
 };

@@ -149,10 +149,8 @@ Row append_row(std::string name, std::string what, const AppendWork& work, const
   if (work.records_per_append > 1) {
     row.subjects.push_back(append_subject(pwrite_batch_peer(), work, setting));
   }
-  for (const auto& peer : {leveldb_peer(), rocksdb_peer()}) {
-    if (peer) {
-      row.subjects.push_back(append_subject(*peer, work, setting));
-    }
+  for (const auto& peer : stores()) {
+    row.subjects.push_back(append_subject(peer, work, setting));
   }
   return row;
 }

@@ -1,16 +1,23 @@
-// Appends that survive the machine: durable-1, durable-64. 16-byte keys, 100-byte values.
+// Appends that survive the machine: durable-1, durable-64, durable-async. 16-byte keys, 100-byte
+// values.
 
+#include <fmt/format.h>
+
+#include <atomic>
 #include <exception>
 #include <latch>
 #include <memory>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "bench/expect.h"
 #include "bench/files.h"
 #include "bench/peers/peer.h"
 #include "bench/rows.h"
 #include "bench/stopwatch.h"
+#include "nori/wal.h"
 
 namespace nori::bench {
 namespace {
@@ -105,14 +112,95 @@ Subject durable_subject(const PeerKind& kind, std::size_t threads, std::string c
 
 void add_stores(Row& row, std::size_t threads, const std::string& compared_by,
                 const Setting& setting) {
-  for (const auto& peer : {leveldb_peer(), rocksdb_peer()}) {
-    if (peer) {
-      row.subjects.push_back(durable_subject(*peer, threads, compared_by, setting));
-    }
+  for (const auto& peer : stores()) {
+    row.subjects.push_back(durable_subject(peer, threads, compared_by, setting));
   }
 }
 
+/// One thread that appends and asks to be called back, with so many under way at most. A latency is
+/// from the append to its callback.
+class AsyncCommits {
+ public:
+  explicit AsyncCommits(const Setting& setting)
+      : scratch_(setting.directory, "nori-async"), wal_(open(scratch_.path())) {}
+
+  Measurement round(const Workload& workload, double seconds) {
+    latencies_ns_.clear();
+    latencies_ns_.reserve(1 << 22);
+    std::uint64_t registered = 0;
+    const Stopwatch watch;
+    repeat_for(seconds, 64, [&](std::uint64_t i) {
+      while (registered - called_.load(std::memory_order_acquire) >= kUnderWay) {
+        std::this_thread::yield();
+      }
+      const auto begun = Clock::now();
+      const BenchRecord& record = workload.record(i);
+      const Appended appended = expect(wal_.append(Record::put(record.key, record.value)));
+      expect(wal_.when_durable(appended.end, [this, begun](const Result<void>& outcome) {
+        failed_ = failed_ || !outcome;
+        latencies_ns_.push_back(static_cast<std::uint64_t>((Clock::now() - begun).count()));
+        called_.store(called_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+      }));
+      ++registered;
+      return true;
+    });
+    while (called_.load(std::memory_order_acquire) != registered) {
+      std::this_thread::yield();
+    }
+    const Elapsed elapsed = watch.elapsed();
+    called_ = 0;
+    if (failed_) {
+      throw std::runtime_error("a commit failed");
+    }
+    Measurement measured;
+    measured.latencies_ns = latencies_ns_;
+    const auto records = static_cast<double>(registered);
+    measured.values["records_per_s"] = records / elapsed.seconds;
+    measured.values["cpu_s_per_million"] = elapsed.cpu_seconds / records * 1e6;
+    return measured;
+  }
+
+  static constexpr std::uint64_t kUnderWay = 1024;
+
+ private:
+  static Wal open(const std::filesystem::path& directory) {
+    WalOptions options;
+    options.directory = directory;
+    options.fsync = FsyncPolicy::os();
+    return expect(Wal::open(options)).wal;
+  }
+
+  Scratch scratch_;
+  Wal wal_;
+  // Of the thread that calls back, while there is one under way.
+  std::vector<std::uint64_t> latencies_ns_;
+  bool failed_ = false;
+  std::atomic<std::uint64_t> called_{0};
+};
+
 }  // namespace
+
+Row durable_async_row(const Setting& setting) {
+  const auto workload = std::make_shared<const Workload>(100);
+  const auto commits = std::make_shared<std::unique_ptr<AsyncCommits>>();
+  return {.name = "durable-async",
+          .what = fmt::format("Records of 100 bytes that survive the machine; one thread with up "
+                              "to {} commits under way. Latency: from the append to the callback.",
+                              AsyncCommits::kUnderWay),
+          .rounds = 2 * setting.rounds,
+          .subjects = {{.name = "nori",
+                        .what = "Wal::append and when_durable; policy `os`",
+                        .ours = true,
+                        .compared_by = "p50_us",
+                        .run_round =
+                            [=] {
+                              if (!*commits) {
+                                *commits = std::make_unique<AsyncCommits>(setting);
+                              }
+                              return (*commits)->round(*workload, setting.seconds / 2);
+                            }},
+                       durable_subject(direct_4k_peer(), 1, "p50_us", setting)}};
+}
 
 Row durable_1_row(const Setting& setting) {
   const std::string by = "p50_us";

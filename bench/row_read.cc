@@ -129,7 +129,61 @@ Measurement open_round(const ClosedLog& log, OpenMode mode) {
   return measured;
 }
 
+/// A closed log of as many segments, of a record each.
+class ManySegments {
+ public:
+  ManySegments(const Setting& setting, std::uint64_t segments)
+      : scratch_(setting.directory, "many-segments") {
+    WalOptions options;
+    options.directory = scratch_.path();
+    options.fsync = FsyncPolicy::os();
+    Wal wal = expect(Wal::open(options)).wal;
+    for (std::uint64_t i = 0; i < segments; ++i) {
+      expect(wal.append(Record::put("key", "value")));
+      if (i + 1 < segments) {
+        expect(wal.rotate());
+      }
+    }
+    expect(wal.close());
+  }
+
+  Measurement open_round(OpenMode mode) const {
+    WalOptions options;
+    options.directory = scratch_.path();
+    options.mode = mode;
+    const Stopwatch watch;
+    Opened opened = expect(Wal::open(options));
+    const Elapsed elapsed = watch.elapsed();
+    expect(opened.wal.close());
+    Measurement measured;
+    measured.values["open_ms"] = elapsed.seconds * 1e3;
+    return measured;
+  }
+
+ private:
+  Scratch scratch_;
+};
+
 }  // namespace
+
+Row open_10k_row(const Setting& setting) {
+  const auto log = std::make_shared<std::unique_ptr<ManySegments>>();
+  const auto subject = [&](std::string name, std::string what, OpenMode mode) {
+    return Subject{
+        .name = std::move(name), .what = std::move(what), .compared_by = "", .run_round = [=] {
+          if (!*log) {
+            *log = std::make_unique<ManySegments>(setting, setting.many_segments);
+          }
+          return (*log)->open_round(mode);
+        }};
+  };
+  return {
+      .name = "open-10k",
+      .what = fmt::format("Opening a cleanly closed log of {} segments.", setting.many_segments),
+      .rounds = 2 * setting.rounds,
+      .subjects = {subject("nori", "Wal::open for writing", OpenMode::existing),
+                   subject("nori-read-only", "Wal::open read-only", OpenMode::read_only)}};
+}
 
 Row scan_1k_row(const Setting& setting) {
   return read_row("scan-1k",

@@ -13,11 +13,16 @@ namespace nori::bench {
 [[nodiscard]] Row append_100_row(const Setting& setting);
 [[nodiscard]] Row append_1k_row(const Setting& setting);
 [[nodiscard]] Row batch_100_row(const Setting& setting);
+[[nodiscard]] Row append_threads_row(const Setting& setting);
+[[nodiscard]] Row append_window_row(const Setting& setting);
+[[nodiscard]] Row append_compressed_row(const Setting& setting);
 [[nodiscard]] Row durable_1_row(const Setting& setting);
 [[nodiscard]] Row durable_64_row(const Setting& setting);
+[[nodiscard]] Row durable_async_row(const Setting& setting);
 [[nodiscard]] Row scan_1k_row(const Setting& setting);
 [[nodiscard]] Row verify_row(const Setting& setting);
 [[nodiscard]] Row open_row(const Setting& setting);
+[[nodiscard]] Row open_10k_row(const Setting& setting);
 
 struct RowKind {
   std::string_view name;
@@ -25,10 +30,19 @@ struct RowKind {
 };
 
 inline constexpr RowKind kRows[] = {
-    {"append-100", append_100_row}, {"append-1k", append_1k_row},
-    {"batch-100", batch_100_row},   {"durable-1", durable_1_row},
-    {"durable-64", durable_64_row}, {"scan-1k", scan_1k_row},
-    {"verify", verify_row},         {"open", open_row},
+    {"append-100", append_100_row},
+    {"append-1k", append_1k_row},
+    {"batch-100", batch_100_row},
+    {"append-threads", append_threads_row},
+    {"append-window", append_window_row},
+    {"append-compressed", append_compressed_row},
+    {"durable-1", durable_1_row},
+    {"durable-64", durable_64_row},
+    {"durable-async", durable_async_row},
+    {"scan-1k", scan_1k_row},
+    {"verify", verify_row},
+    {"open", open_row},
+    {"open-10k", open_10k_row},
 };
 
 }  // namespace nori::bench

@@ -20,13 +20,15 @@ struct Setting {
   std::uint64_t scan_bytes = 512 * kMiB;
   /// Of the log that is opened.
   std::uint64_t open_bytes = 4 * kGiB;
+  std::uint64_t many_segments = 10'000;
 
   [[nodiscard]] static Setting quick(const std::filesystem::path& directory) {
     return {.directory = directory,
             .seconds = 0.05,
             .rounds = 5,
             .scan_bytes = 64 * kMiB,
-            .open_bytes = 256 * kMiB};
+            .open_bytes = 256 * kMiB,
+            .many_segments = 100};
   }
 };
 

@@ -1,5 +1,6 @@
 #include "bench/workload.h"
 
+#include <algorithm>
 #include <array>
 #include <random>
 
@@ -7,8 +8,26 @@
 #include "format/record.h"
 
 namespace nori::bench {
+namespace {
 
-Workload::Workload(std::size_t value_bytes) : value_bytes_(value_bytes) {
+void fill_with_words(std::string& bytes, std::mt19937_64& random) {
+  constexpr std::array<std::string_view, 32> kWords = {
+      "the",     "order",   "customer", "with",   "amount", "currency", "euro",  "status",
+      "paid",    "pending", "shipped",  "street", "city",   "country",  "name",  "email",
+      "created", "updated", "quantity", "price",  "total",  "invoice",  "of",    "and",
+      "item",    "number",  "delivery", "date",   "is",     "not",      "phone", "address"};
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::string_view word = kWords[random() % kWords.size()];
+    at += word.copy(&bytes[at], std::min(word.size(), bytes.size() - at));
+    if (at < bytes.size()) {
+      bytes[at++] = ' ';
+    }
+  }
+}
+
+}  // namespace
+
+Workload::Workload(std::size_t value_bytes, Content content) : value_bytes_(value_bytes) {
   const std::string blank(record_bytes(), ' ');
   const std::string_view blank_view = blank;
   std::array<std::byte, kRecordHeadBytesMax> head{};
@@ -20,8 +39,12 @@ Workload::Workload(std::size_t value_bytes) : value_bytes_(value_bytes) {
 
   std::mt19937_64 random(1);  // NOLINT: the same data in every run
   bytes_.resize(kRecords * framed_bytes);
-  for (char& byte : bytes_) {
-    byte = static_cast<char>(random());
+  if (content == Content::noise) {
+    for (char& byte : bytes_) {
+      byte = static_cast<char>(random());
+    }
+  } else {
+    fill_with_words(bytes_, random);
   }
   const std::string_view all = bytes_;
   records_.reserve(kRecords);

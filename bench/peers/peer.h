@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "bench/measurement.h"
 #include "bench/workload.h"
@@ -65,5 +66,18 @@ struct PeerKind {
 // Nothing if they were not there when this was built.
 [[nodiscard]] std::optional<PeerKind> leveldb_peer();
 [[nodiscard]] std::optional<PeerKind> rocksdb_peer();
+[[nodiscard]] std::optional<PeerKind> sqlite_peer();
+[[nodiscard]] std::optional<PeerKind> lmdb_peer();
+
+/// Those that are there.
+[[nodiscard]] inline std::vector<PeerKind> stores() {
+  std::vector<PeerKind> found;
+  for (auto& peer : {leveldb_peer(), rocksdb_peer(), sqlite_peer(), lmdb_peer()}) {
+    if (peer) {
+      found.push_back(*peer);
+    }
+  }
+  return found;
+}
 
 }  // namespace nori::bench
