@@ -26,6 +26,29 @@ TEST(Crc32cTest, IsTheOneOfTheStandards) {
   EXPECT_EQ(crc_of(rising), 0x46dd794eU);
 }
 
+// Bit by bit, as the standard writes it.
+std::uint32_t slow_crc_of(std::string_view text) {
+  std::uint32_t state = ~std::uint32_t{0};
+  for (const char byte : text) {
+    state ^= static_cast<std::uint8_t>(byte);
+    for (int bit = 0; bit < 8; ++bit) {
+      state = (state >> 1) ^ ((state & 1) != 0 ? 0x82f63b78U : 0);
+    }
+  }
+  return ~state;
+}
+
+// Short and long inputs go different ways.
+TEST(Crc32cTest, IsTheSameAtEveryLength) {
+  std::string text;
+  for (int i = 0; i < 700; ++i) {
+    text.push_back(static_cast<char>(i * i * 31));
+    const auto from = static_cast<std::size_t>(i) % 9;  // nor does it matter where it begins
+    const auto part = std::string_view(text).substr(from);
+    ASSERT_EQ(crc_of(part), slow_crc_of(part)) << part.size();
+  }
+}
+
 TEST(Crc32cTest, OfNothingIsTheSeed) {
   EXPECT_EQ(crc_of(""), 0U);
   EXPECT_EQ(crc_of("", 0x12345678), 0x12345678U);
