@@ -53,6 +53,21 @@ function(nori_add_library name)
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 endfunction()
 
+# testing/ as nori::testing. It is for builds that have the sources: what it simulates, io/, is not
+# installed.
+function(nori_add_testing)
+  nori_sources(testing sources)
+  if(NOT sources OR NOT TARGET nori_wal)
+    return()
+  endif()
+  add_library(nori_testing STATIC ${sources})
+  add_library(nori::testing ALIAS nori_testing)
+  target_include_directories(nori_testing PUBLIC "${PROJECT_SOURCE_DIR}"
+                                                 "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(nori_testing PUBLIC nori_wal PRIVATE fmt::fmt)
+  set_target_properties(nori_testing PROPERTIES CXX_EXTENSIONS OFF)
+endfunction()
+
 # The command line tool: src/cli/main.cc, and the rest of src/cli as a library for its unit tests.
 function(nori_add_tool)
   nori_sources(src/cli sources)
