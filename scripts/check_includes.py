@@ -40,7 +40,9 @@ def known_to(path):
     if parts[0] == "testing":
         below = set(FOLDERS[: FOLDERS.index("io") + 1])
         return below | {"nori", "testing"}, "testing/ knows only io and below"
-    if parts[0] == "examples" or path.is_relative_to("tests/install"):
+    if parts[0] == "examples":
+        return {"nori", "testing"}, "it stands for a program of a user's, or for its tests"
+    if path.is_relative_to("tests/install"):
         return {"nori"}, "it stands for a program of a user's"
     return None, ""
 
