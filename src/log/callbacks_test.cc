@@ -46,9 +46,9 @@ class Gate {
   bool is_open_ = false;
 };
 
-class WhenDurableTest : public ::testing::Test {
+class WhenDurableThreadsTest : public ::testing::Test {
  protected:
-  WhenDurableTest() {
+  WhenDurableThreadsTest() {
     options_.directory = "log";
     options_.segment_bytes = 64 * kKiB;
     options_.ring_bytes = 64 * kKiB;
@@ -95,7 +95,7 @@ class WhenDurableTest : public ::testing::Test {
   std::vector<Call> called_;
 };
 
-TEST_F(WhenDurableTest, CallsInOrderEachOnceAndWhenItIsTrue) {
+TEST_F(WhenDurableThreadsTest, CallsInOrderEachOnceAndWhenItIsTrue) {
   disk_.set_latency([](On operation) {
     return microseconds(operation == On::durable_write || operation == On::sync ? 100 : 0);
   });
@@ -114,7 +114,7 @@ TEST_F(WhenDurableTest, CallsInOrderEachOnceAndWhenItIsTrue) {
   EXPECT_LT(wal_->stats().flushes, kRecords / 2) << "they share no flushes";
 }
 
-TEST_F(WhenDurableTest, OrdersThoseRegisteredOutOfOrder) {
+TEST_F(WhenDurableThreadsTest, OrdersThoseRegisteredOutOfOrder) {
   std::vector<Position> ends;
   for (int i = 0; i < 4; ++i) {
     ends.push_back(append().end);
@@ -134,7 +134,7 @@ TEST_F(WhenDurableTest, OrdersThoseRegisteredOutOfOrder) {
   }
 }
 
-TEST_F(WhenDurableTest, CallsOfWhatIsDurableAlready) {
+TEST_F(WhenDurableThreadsTest, CallsOfWhatIsDurableAlready) {
   const auto end = append().end;
   ASSERT_TRUE(wal_->sync());
   ASSERT_TRUE(register_one(end));
@@ -147,7 +147,7 @@ TEST_F(WhenDurableTest, CallsOfWhatIsDurableAlready) {
   EXPECT_EQ(called_.size(), 2);
 }
 
-TEST_F(WhenDurableTest, RefusesWhatIsBeyondTheEnd) {
+TEST_F(WhenDurableThreadsTest, RefusesWhatIsBeyondTheEnd) {
   auto beyond = append().end;
   ++beyond.sequence;
   const auto refused = register_one(beyond);
@@ -157,7 +157,7 @@ TEST_F(WhenDurableTest, RefusesWhatIsBeyondTheEnd) {
   EXPECT_TRUE(called_.empty());
 }
 
-TEST_F(WhenDurableTest, TellsOfAFailure) {
+TEST_F(WhenDurableThreadsTest, TellsOfAFailure) {
   const auto durable = append().end;
   ASSERT_TRUE(wal_->sync());
   disk_.fail_nth({On::sync, On::durable_write}, 0, EIO, testing::Repeat::forever);
@@ -177,7 +177,7 @@ TEST_F(WhenDurableTest, TellsOfAFailure) {
 }
 
 // One commit that fails may still leave earlier ones durable.
-TEST_F(WhenDurableTest, TellsThoseWhoseRecordsAreDurableThatTheyAre) {
+TEST_F(WhenDurableThreadsTest, TellsThoseWhoseRecordsAreDurableThatTheyAre) {
   Gate gate;
   const auto durable = append().end;
   ASSERT_TRUE(wal_->when_durable(durable, [&](const Result<void>&) { gate.wait(); }));
@@ -195,7 +195,7 @@ TEST_F(WhenDurableTest, TellsThoseWhoseRecordsAreDurableThatTheyAre) {
   EXPECT_EQ(called_[1].outcome, "io");
 }
 
-TEST_F(WhenDurableTest, MayAppendRegisterAndReadButNotClose) {
+TEST_F(WhenDurableThreadsTest, MayAppendRegisterAndReadButNotClose) {
   std::string_view close_answer;
   std::uint64_t records_read = 0;
   ASSERT_TRUE(wal_->when_durable(append().end, [&](const Result<void>&) {
@@ -217,7 +217,7 @@ TEST_F(WhenDurableTest, MayAppendRegisterAndReadButNotClose) {
   EXPECT_EQ(called_[0].target, 2);
 }
 
-TEST_F(WhenDurableTest, ABoundedNumberIsPending) {
+TEST_F(WhenDurableThreadsTest, ABoundedNumberIsPending) {
   const auto end = append().end;
   std::atomic<std::uint64_t> calls = 0;
   const auto count = [&](const Result<void>&) { ++calls; };
@@ -249,7 +249,7 @@ TEST_F(WhenDurableTest, ABoundedNumberIsPending) {
   EXPECT_EQ(calls, DurableCallbacks::kPendingMax + 1);
 }
 
-TEST_F(WhenDurableTest, WhoWaitsForRoomIsToldThatTheLogCloses) {
+TEST_F(WhenDurableThreadsTest, WhoWaitsForRoomIsToldThatTheLogCloses) {
   const auto end = append().end;
   Gate filled;
   Gate gate;
@@ -279,7 +279,7 @@ TEST_F(WhenDurableTest, WhoWaitsForRoomIsToldThatTheLogCloses) {
   EXPECT_EQ(late.error().code, ErrorCode::closed);
 }
 
-TEST_F(WhenDurableTest, WhatItThrowsIsCounted) {
+TEST_F(WhenDurableThreadsTest, WhatItThrowsIsCounted) {
   ASSERT_TRUE(wal_->when_durable(
       append().end, [](const Result<void>&) { throw std::runtime_error("a callback's"); }));
   ASSERT_TRUE(register_one(append().end));
@@ -292,7 +292,7 @@ TEST_F(WhenDurableTest, WhatItThrowsIsCounted) {
 }
 
 // A disk that finds no space for a write it had promised fails no log, and those who wait are told.
-TEST_F(WhenDurableTest, TellsThatThereIsNoSpace) {
+TEST_F(WhenDurableThreadsTest, TellsThatThereIsNoSpace) {
   ASSERT_TRUE(wal_->sync());
   const auto end = append().end;
   disk_.fail_nth({On::write, On::durable_write}, 0, ENOSPC, testing::Repeat::once);
@@ -306,7 +306,7 @@ TEST_F(WhenDurableTest, TellsThatThereIsNoSpace) {
   EXPECT_EQ(called_[0].outcome, "no_space");
 }
 
-TEST_F(WhenDurableTest, ThoseLeftAreCalledWhenTheLogGoes) {
+TEST_F(WhenDurableThreadsTest, ThoseLeftAreCalledWhenTheLogGoes) {
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(register_one(append().end));
   }

@@ -15,7 +15,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-TEST(FlushTurnTest, OneAtATimeHasIt) {
+TEST(FlushTurnThreadsTest, OneAtATimeHasIt) {
   FlushTurn turn;
   std::atomic<int> holders{0};
   std::atomic<int> turns{0};
@@ -35,7 +35,7 @@ TEST(FlushTurnTest, OneAtATimeHasIt) {
   EXPECT_EQ(turns, 12'000);
 }
 
-TEST(FlushTurnTest, AFlushServesAllThatItCovers) {
+TEST(FlushTurnThreadsTest, AFlushServesAllThatItCovers) {
   FlushTurn turn;
   std::atomic<std::uint64_t> next{0};
   std::atomic<std::uint64_t> flushes{0};
@@ -59,7 +59,7 @@ TEST(FlushTurnTest, AFlushServesAllThatItCovers) {
   EXPECT_LE(flushes, 12'000);
 }
 
-TEST(FlushTurnTest, ThoseThatHaveWhatTheyWantGoBeforeItsEnd) {
+TEST(FlushTurnThreadsTest, ThoseThatHaveWhatTheyWantGoBeforeItsEnd) {
   FlushTurn turn;
   ASSERT_TRUE(turn.take({}));
   std::jthread served([&] { EXPECT_FALSE(turn.take({.written = 5})); });
@@ -79,7 +79,7 @@ TEST(FlushTurnTest, ThoseThatHaveWhatTheyWantGoBeforeItsEnd) {
 
 // A failure from outside of a turn may come when the next one was woken and has not taken it: it
 // goes without, and somebody has to wake the rest.
-TEST(FlushTurnTest, AFailureWakesAllWhoeverHasTheTurn) {
+TEST(FlushTurnThreadsTest, AFailureWakesAllWhoeverHasTheTurn) {
   for (int round = 0; round < 1000; ++round) {
     FlushTurn turn;
     ASSERT_TRUE(turn.take({}));
