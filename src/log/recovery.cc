@@ -166,7 +166,7 @@ class Recovery {
     const auto from = walker.place().offset;
     const bool is_end = id == scan_.end.segment_id;
     if (is_end && from == scan_.end.offset && from % mode_.block_bytes == 0) {
-      return {};  // cut() syncs it
+      return {};  // nothing is kept that is not durable
     }
     const auto file =
         NORI_TRY(directory_.open(segment_name(id), mode_.access, io::Creation::existing));
@@ -251,7 +251,6 @@ class Recovery {
     const auto file = NORI_TRY(
         directory_.open(segment_name(scan_.end.segment_id), mode_.access, io::Creation::existing));
     NORI_TRY(file->truncate(scan_.end.offset));
-    // Also what a killed process wrote and nobody wrote again.
     NORI_TRY(file->sync());
     // Newest first, so that no crash leaves a hole.
     for (auto i = scan_.segments_behind_end.size(); i-- > 0;) {

@@ -184,6 +184,32 @@ TEST_P(RingPagesTest, OfAnyAgeAreNotMistaken) {
   EXPECT_GT(end_most, reference_.durable_end());
 }
 
+// Goal: what an earlier life left in the ring behind the end is no continuation, though it was
+// placed there: right segment, right offset, sound checksums. Method: the pages that the last life
+// did not write are those of the one before it.
+TEST_P(RingPagesTest, OfAnEarlierLifeBehindTheEndAreBlank) {
+  options_.io = IoMode::direct;
+  const auto earlier =
+      live({open(), append(3, kValueBytesOfBlock), sync(), append(8, kValueBytesOfBlock)}).ring;
+  disk_.power_cut(1, {.survival = Survival::nothing});
+  ASSERT_EQ(look_at(disk_, options_, reference_, Crash::power), "");
+  auto ring = live({open(), append(2, kValueBytesOfBlock)}).ring;
+  ASSERT_EQ(ring.size(), earlier.size());
+  int pages = 0;
+  for (std::uint64_t offset = 0; offset < ring.size(); offset += kBlock) {
+    const auto page = ByteView(ring).subspan(offset, kBlock);
+    if (std::ranges::all_of(page, [](std::byte byte) { return byte == std::byte{0}; })) {
+      copy_block(ring, earlier, offset);
+      ++pages;
+    }
+  }
+  EXPECT_GT(pages, 5);
+  ASSERT_TRUE(disk_.write_file("log/ring", ring));
+  auto reference = reference_;
+  ASSERT_EQ(look_at(disk_, options_, reference, Crash::process), "");
+  ASSERT_EQ(check_recovery(disk_, options_, reference_, Crash::process), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Ring, RingPagesTest, ::testing::Values(64 * kKiB));
 
 }  // namespace
