@@ -77,6 +77,20 @@ TEST(FlushTurnThreadsTest, ThoseThatHaveWhatTheyWantGoBeforeItsEnd) {
   turn.release();
 }
 
+TEST(FlushTurnThreadsTest, TheServedGoAndAnotherFlushesNext) {
+  FlushTurn turn;
+  ASSERT_TRUE(turn.take({}));
+  std::jthread served([&] { EXPECT_FALSE(turn.take({.durable = 1})); });
+  std::jthread next([&] {
+    EXPECT_TRUE(turn.take({}));
+    served.join();  // while it has the turn
+    turn.release();
+  });
+  std::this_thread::sleep_for(milliseconds(20));
+  turn.durable.store(1);
+  turn.release();
+}
+
 // A failure from outside of a turn may come when the next one was woken and has not taken it: it
 // goes without, and somebody has to wake the rest.
 TEST(FlushTurnThreadsTest, AFailureWakesAllWhoeverHasTheTurn) {
