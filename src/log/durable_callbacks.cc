@@ -1,8 +1,10 @@
 #include "log/durable_callbacks.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <new>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -78,8 +80,6 @@ std::uint64_t DurableCallbacks::pending() const {
 
 void DurableCallbacks::run() {
   within_ = this;
-  std::vector<Pending> due;
-  due.reserve(kCalledAtOnce);
   for (;;) {
     Sequence target = 0;
     {
@@ -96,7 +96,7 @@ void DurableCallbacks::run() {
     }
     try {
       // Those that come meanwhile wait for the next flush.
-      call_up_to(target, log_.commit(target), due);
+      call_up_to(target, log_.commit(target));
       log_.deliver_events();
     } catch (const std::bad_alloc&) {
       std::this_thread::sleep_for(kRetryAfter);
@@ -105,28 +105,30 @@ void DurableCallbacks::run() {
 }
 
 // Allocates nothing, so that each is called once.
-void DurableCallbacks::call_up_to(Sequence target, const Result<void>& outcome,
-                                  std::vector<Pending>& due) {
+void DurableCallbacks::call_up_to(Sequence target, const Result<void>& outcome) {
   const Result<void> success;
   const auto durable = outcome ? target : log_.durable_sequence();
+  std::array<Pending, kCalledAtOnce> due;
+  std::size_t count = 0;
   do {
-    due.clear();
+    count = 0;
     {
       const std::lock_guard lock(mutex_);
-      while (!pending_.empty() && pending_.front().target <= target && due.size() < kCalledAtOnce) {
-        due.push_back(std::move(pending_.front()));
+      while (!pending_.empty() && pending_.front().target <= target && count < due.size()) {
+        due[count++] = std::move(pending_.front());
         pending_.pop_front();
       }
       room_.notify_all();
     }
-    for (auto& pending : due) {
+    for (auto& pending : std::span(due).first(count)) {
       try {
         pending.callback(pending.target <= durable ? success : outcome);
       } catch (...) {
         exceptions_.fetch_add(1, std::memory_order_relaxed);
       }
+      pending.callback = nullptr;  // with what it holds
     }
-  } while (!due.empty());
+  } while (count != 0);
 }
 
 }  // namespace nori

@@ -10,7 +10,6 @@
 #include <deque>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "nori/error.h"
 #include "nori/position.h"
@@ -65,7 +64,7 @@ class DurableCallbacks {
   };
 
   void run();
-  void call_up_to(Sequence target, const Result<void>& outcome, std::vector<Pending>& due);
+  void call_up_to(Sequence target, const Result<void>& outcome);
   [[nodiscard]] bool is_within_callback() const noexcept { return within_ == this; }
 
   static thread_local const DurableCallbacks* within_;
