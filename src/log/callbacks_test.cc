@@ -143,7 +143,7 @@ TEST_F(WhenDurableThreadsTest, CallsOfWhatIsDurableAlready) {
   // Reopened, before anything is written.
   open();
   ASSERT_TRUE(register_one(end));
-  wal_.reset();
+  ASSERT_TRUE(wal_->close());
   EXPECT_EQ(called_.size(), 2);
 }
 
