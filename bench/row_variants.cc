@@ -110,7 +110,7 @@ Row append_window_row(const Setting& setting) {
 
 Row append_compressed_row(const Setting& setting) {
   const auto workload = std::make_shared<const Workload>(1024, Content::text);
-  const auto with = [&](std::string name, Compression compression) {
+  const auto with = [&](const std::string& name, Compression compression) {
     auto options = os_options();
     options.compression = compression;
     return variant("nori-" + name, "values compressed by " + name, setting, options, workload, 1,

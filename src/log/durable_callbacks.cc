@@ -18,9 +18,12 @@ constexpr std::chrono::milliseconds kRetryAfter{20};
 // Taken off the queue under one lock.
 constexpr std::size_t kCalledAtOnce = 256;
 
+// Whose thread this is.
+thread_local const DurableCallbacks* thread_of = nullptr;
+
 }  // namespace
 
-thread_local const DurableCallbacks* DurableCallbacks::within_ = nullptr;
+bool DurableCallbacks::is_within_callback() const noexcept { return thread_of == this; }
 
 DurableCallbacks::~DurableCallbacks() { static_cast<void>(finish()); }
 
@@ -79,7 +82,7 @@ std::uint64_t DurableCallbacks::pending() const {
 }
 
 void DurableCallbacks::run() {
-  within_ = this;
+  thread_of = this;
   for (;;) {
     Sequence target = 0;
     {

@@ -65,9 +65,7 @@ class DurableCallbacks {
 
   void run();
   void call_up_to(Sequence target, const Result<void>& outcome);
-  [[nodiscard]] bool is_within_callback() const noexcept { return within_ == this; }
-
-  static thread_local const DurableCallbacks* within_;
+  [[nodiscard]] bool is_within_callback() const noexcept;
 
   Log& log_;
   mutable std::mutex mutex_;

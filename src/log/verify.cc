@@ -275,18 +275,22 @@ class Verifier {
     };
     {
       std::vector<std::jthread> others;
-      try {
-        while (others.size() + 1 < threads) {
+      const auto add_thread = [&] {
+        try {
           others.emplace_back(work);
+          return true;
+        } catch (const std::system_error&) {
+          return false;  // then with fewer
         }
-      } catch (const std::system_error&) {
-        // then with fewer
+      };
+      while (others.size() + 1 < threads && add_thread()) {
       }
       work();
     }
     for (auto& segment : found) {
       if (segment) {
-        sound_.emplace(segment->begin.place.segment_id, *std::move(segment));
+        const auto id = segment->begin.place.segment_id;
+        sound_.emplace(id, *std::move(segment));
       }
     }
   }
