@@ -38,7 +38,6 @@ TEST(FlushTurnThreadsTest, OneAtATimeHasIt) {
 TEST(FlushTurnThreadsTest, AFlushServesAllThatItCovers) {
   FlushTurn turn;
   std::atomic<std::uint64_t> next{0};
-  std::atomic<std::uint64_t> flushes{0};
   std::vector<std::jthread> threads;
   for (int i = 0; i < 6; ++i) {
     threads.emplace_back([&] {
@@ -47,8 +46,8 @@ TEST(FlushTurnThreadsTest, AFlushServesAllThatItCovers) {
         while (turn.durable.load() < mine) {
           if (turn.take({.durable = mine})) {
             const FlushTurn::Release release(turn);
+            EXPECT_LT(turn.durable.load(), mine) << "it was served, and flushes all the same";
             turn.durable.store(next.load());
-            ++flushes;
           }
         }
       }
@@ -56,7 +55,6 @@ TEST(FlushTurnThreadsTest, AFlushServesAllThatItCovers) {
   }
   threads.clear();
   EXPECT_EQ(turn.durable, 12'000);
-  EXPECT_LE(flushes, 12'000);
 }
 
 TEST(FlushTurnThreadsTest, ThoseThatHaveWhatTheyWantGoBeforeItsEnd) {

@@ -121,8 +121,7 @@ class KillTest : public ::testing::Test {
       auto& [wal, recovery] = *opened;
       EXPECT_EQ(recovery.next_sequence, end);
       EXPECT_FALSE(recovery.corruption_detected);
-      // A writer may be killed when it has made the log and not yet said so.
-      EXPECT_FALSE(recovery.created && knowledge().log_exists());
+      EXPECT_EQ(recovery.created, !knowledge().log_exists());
       EXPECT_LE(recovery.records_from_ring, recovery.valid_records);
       EXPECT_EQ(recovery.bytes_truncated == 0, !recovery.truncated_at);
       if (recovery.last_valid_position) {
