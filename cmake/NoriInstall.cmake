@@ -37,4 +37,5 @@ install(FILES
     cmake/FindISAL.cmake
     cmake/FindLZ4.cmake
     cmake/FindZstd.cmake
+    cmake/NoriFindLibrary.cmake
   DESTINATION "${nori_package_dir}")
