@@ -7,15 +7,18 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <string>
 #include <string_view>
 
+#include "bench/expect.h"
 #include "nori/wal.h"
 
 namespace {
 
 using namespace nori;
+using bench::expect;
 
 WalOptions options_for(const std::filesystem::path& directory) {
   WalOptions options;
@@ -25,20 +28,9 @@ WalOptions options_for(const std::filesystem::path& directory) {
   return options;
 }
 
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    std::fputs((result.error().message + "\n").c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) {
-    return *std::move(result);
-  }
-}
-
 void append(Wal& wal, std::string_view bytes, std::uint64_t value_bytes, std::uint64_t records) {
   for (std::uint64_t i = 0; i < records; ++i) {
-    must(wal.append(Record::put(bytes.substr(i % 64, 16), bytes.substr(i % 64, value_bytes))));
+    expect(wal.append(Record::put(bytes.substr(i % 64, 16), bytes.substr(i % 64, value_bytes))));
   }
 }
 
@@ -51,19 +43,17 @@ void append_batches(Wal& wal, std::string_view bytes, std::uint64_t value_bytes,
     for (std::uint64_t j = 0; j < kRecordsPerBatch; ++j) {
       batch.put(bytes.substr(j % 64, 16), bytes.substr(j % 64, value_bytes));
     }
-    must(wal.append(batch));
+    expect(wal.append(batch));
   }
 }
 
 void scan(const Wal& wal) {
-  auto reader = must(wal.read_from(begin_of_log));
-  while (must(reader.next())) {
+  auto reader = expect(wal.read_from(begin_of_log));
+  while (expect(reader.next())) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   if (argc != 5) {
     std::fputs("usage: nori_instructions append|batch|scan VALUE_BYTES RECORDS DIRECTORY\n",
                stderr);
@@ -77,16 +67,27 @@ int main(int argc, char** argv) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     bytes[i] = static_cast<char>(i * i);
   }
-  auto wal = must(Wal::open(options)).wal;
+  auto wal = expect(Wal::open(options)).wal;
   if (work == "batch") {
     append_batches(wal, bytes, value_bytes, records);
   } else {
     append(wal, bytes, value_bytes, records);
   }
   if (work == "scan") {
-    must(wal.close());
-    wal = must(Wal::open(options)).wal;
+    expect(wal.close());
+    wal = expect(Wal::open(options)).wal;
     scan(wal);
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fputs((std::string("nori_instructions: ") + error.what() + "\n").c_str(), stderr);
+    return 1;
+  }
 }

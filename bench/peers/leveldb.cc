@@ -72,9 +72,7 @@ std::optional<PeerKind> leveldb_peer() {
       .what =
           "DB::Put and Write: into its log (whose writer alone is not exported) and its memory "
           "table, which is not written out meanwhile",
-      .open = [](const std::filesystem::path& directory, Survives survives) {
-        return std::unique_ptr<Peer>(std::make_unique<LeveldbPeer>(directory, survives));
-      }};
+      .open = open_peer_as<LeveldbPeer>};
 }
 #else
 std::optional<PeerKind> leveldb_peer() { return std::nullopt; }

@@ -72,9 +72,7 @@ class LmdbPeer final : public Peer {
 std::optional<PeerKind> lmdb_peer() {
   return PeerKind{.name = "lmdb",
                   .what = "a put and a commit each, under rising numbers; a batch is one commit",
-                  .open = [](const std::filesystem::path& directory, Survives survives) {
-                    return std::unique_ptr<Peer>(std::make_unique<LmdbPeer>(directory, survives));
-                  }};
+                  .open = open_peer_as<LmdbPeer>};
 }
 #else
 std::optional<PeerKind> lmdb_peer() { return std::nullopt; }

@@ -52,6 +52,13 @@ struct PeerKind {
       open;
 };
 
+/// PeerKind::open for a peer that is made from these two.
+template <typename MadePeer>
+[[nodiscard]] std::unique_ptr<Peer> open_peer_as(const std::filesystem::path& directory,
+                                                 Survives survives) {
+  return std::make_unique<MadePeer>(directory, survives);
+}
+
 /// This log: policy `os` for Survives::process, `always` for Survives::machine.
 [[nodiscard]] PeerKind nori_peer(IoMode io = IoMode::automatic);
 

@@ -69,9 +69,7 @@ std::optional<PeerKind> rocksdb_peer() {
       .what =
           "DB::Put and Write: into its log and its memory table, which is not written out "
           "meanwhile",
-      .open = [](const std::filesystem::path& directory, Survives survives) {
-        return std::unique_ptr<Peer>(std::make_unique<RocksdbPeer>(directory, survives));
-      }};
+      .open = open_peer_as<RocksdbPeer>};
 }
 #else
 std::optional<PeerKind> rocksdb_peer() { return std::nullopt; }

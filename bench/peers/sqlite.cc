@@ -3,7 +3,7 @@
 
 #include "bench/peers/peer.h"
 
-#ifdef NORI_HAVE_SQLITE
+#ifdef NORI_HAVE_SQLITE3
 #include <sqlite3.h>
 
 #include <mutex>
@@ -12,7 +12,7 @@
 
 namespace nori::bench {
 
-#ifdef NORI_HAVE_SQLITE
+#ifdef NORI_HAVE_SQLITE3
 namespace {
 
 class SqlitePeer final : public Peer {
@@ -82,9 +82,7 @@ class SqlitePeer final : public Peer {
 std::optional<PeerKind> sqlite_peer() {
   return PeerKind{.name = "sqlite",
                   .what = "an INSERT each, in WAL mode; a batch is one transaction",
-                  .open = [](const std::filesystem::path& directory, Survives survives) {
-                    return std::unique_ptr<Peer>(std::make_unique<SqlitePeer>(directory, survives));
-                  }};
+                  .open = open_peer_as<SqlitePeer>};
 }
 #else
 std::optional<PeerKind> sqlite_peer() { return std::nullopt; }
