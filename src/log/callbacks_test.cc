@@ -18,6 +18,7 @@
 
 #include "log/durable_callbacks.h"
 #include "nori/wal.h"
+#include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -49,11 +50,9 @@ class Gate {
 class WhenDurableThreadsTest : public ::testing::Test {
  protected:
   WhenDurableThreadsTest() {
-    options_.directory = "log";
-    options_.segment_bytes = 64 * kKiB;
-    options_.ring_bytes = 64 * kKiB;
     options_.fsync = FsyncPolicy::os();
     options_.file_system = &disk_;
+    options_.background_thread = true;
     open();
   }
 
@@ -89,7 +88,7 @@ class WhenDurableThreadsTest : public ::testing::Test {
   };
 
   SimulatedDisk disk_{1};
-  WalOptions options_;
+  WalOptions options_ = testing::small_options();
   std::optional<Wal> wal_;
   std::mutex mutex_;
   std::vector<Call> called_;

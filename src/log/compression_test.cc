@@ -14,6 +14,7 @@
 #include "nori/verify.h"
 #include "nori/wal.h"
 #include "testing/random.h"
+#include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -22,11 +23,9 @@ namespace {
 class CompressedLogTest : public ::testing::TestWithParam<Compression> {
  protected:
   CompressedLogTest() {
-    options_.directory = "log";
     options_.file_system = &disk_;
-    options_.background_thread = false;
     options_.fsync = FsyncPolicy::os();
-    options_.segment_bytes = kMiB;
+    options_.segment_bytes = options_.ring_bytes = kMiB;
     options_.compression = GetParam();
   }
 
@@ -69,7 +68,7 @@ class CompressedLogTest : public ::testing::TestWithParam<Compression> {
   }
 
   testing::SimulatedDisk disk_{1};
-  WalOptions options_;
+  WalOptions options_ = testing::small_options();
   std::optional<Wal> wal_;
 };
 

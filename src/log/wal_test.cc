@@ -20,6 +20,7 @@
 #include "base/crc32c.h"
 #include "base/little_endian.h"
 #include "format/segment_header.h"
+#include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -63,12 +64,8 @@ class WalTest : public ::testing::Test {
   static constexpr std::uint64_t kCapacityBytes = 4 * kGiB;
 
   WalTest() {
-    options_.directory = "log";
-    options_.segment_bytes = 64 * kKiB;
-    options_.ring_bytes = 64 * kKiB;
     options_.fsync = FsyncPolicy::os();
     options_.file_system = &disk_;
-    options_.background_thread = false;
     disk_.set_capacity_bytes(kCapacityBytes);
   }
 
@@ -151,7 +148,7 @@ class WalTest : public ::testing::Test {
   }
 
   SimulatedDisk disk_{1};
-  WalOptions options_;
+  WalOptions options_ = testing::small_options();
   std::optional<Wal> wal_;
   RecoveryInfo recovery_;
 };

@@ -25,6 +25,7 @@
 #include "nori/wal.h"
 #include "segment/segment_name.h"
 #include "testing/random.h"
+#include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -64,12 +65,8 @@ class ReferenceFlawsTest : public ::testing::Test {
   static constexpr std::uint64_t kCapacityBytes = kGiB;
 
   ReferenceFlawsTest() {
-    options_.directory = "log";
-    options_.segment_bytes = 64 * kKiB;
-    options_.ring_bytes = 64 * kKiB;
     options_.fsync = FsyncPolicy::os();
     options_.file_system = &disk_;
-    options_.background_thread = false;
     disk_.set_capacity_bytes(kCapacityBytes);
   }
 
@@ -157,7 +154,7 @@ class ReferenceFlawsTest : public ::testing::Test {
 
   SimulatedDisk disk_{1};
   std::unique_ptr<SimulatedDisk> other_disk_;
-  WalOptions options_;
+  WalOptions options_ = testing::small_options();
   std::optional<Wal> wal_;
   RecoveryInfo recovery_;
 };
