@@ -101,21 +101,17 @@ std::optional<SoundSegment> check_alone(io::Directory& directory, const LogId& l
   SummaryBuilder summary(header.first_sequence);
   ValueBuffer value_buffer;
   while (walker.place().segment_id == segment_id) {
-    const auto* frame = walker.next_at_hand();
-    Result<std::optional<WalkedFrame>> read;
-    if (frame == nullptr) {
-      read = walker.next();
-      if (!read || !*read || (*read)->from_ring) {
-        return std::nullopt;
-      }
-      frame = &**read;
-    }
-    if (frame->header.kind == FrameKind::records && !is_well_formed(*frame, value_buffer)) {
+    const auto read = walker.next();
+    if (!read || !*read || (*read)->from_ring) {
       return std::nullopt;
     }
-    summary.add(frame->header, frame->place.offset);
-    count(*frame, sound.counts);
-    sound.durable_mark = std::max(sound.durable_mark, frame->header.durable_mark);
+    const auto& frame = **read;
+    if (frame.header.kind == FrameKind::records && !is_well_formed(frame, value_buffer)) {
+      return std::nullopt;
+    }
+    summary.add(frame.header, frame.place.offset);
+    count(frame, sound.counts);
+    sound.durable_mark = std::max(sound.durable_mark, frame.header.durable_mark);
   }
   if (!agrees(**footer, summary.summary())) {
     return std::nullopt;
