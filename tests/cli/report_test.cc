@@ -163,7 +163,7 @@ TEST_F(ReportTest, VerifyPrintsTheDocumentedFields) {
 
 TEST_F(ReportTest, VerifyNamesEachDamage) {
   append(many_lines(), kSmallSegments);
-  const json place = dump_json({"--from", "seq:100", "--limit", "1"})[0]["position"];
+  const std::string place = dump_json({"--from", "seq:100", "--limit", "1"})[0]["position"];
   damage(log() + "/000001.wal", "value-100-");
   damage(log() + "/000002.wal", "value-150-");
   const auto finished = run({"verify", log(), "--json"});
