@@ -27,6 +27,13 @@ constexpr Column kValues[] = {
     {"least_share", "least share", true},
     {"cpu_s_per_million", "CPU s per million", false},
     {"cpu_s_per_gb", "CPU s per GB", false},
+    {"cpu_ms_per_s", "CPU ms per s", false},
+    {"wakeups_per_record", "wakeups a record", false},
+    {"device_bytes_per_record", "bytes to the device a record", false},
+    {"log_bytes_per_record", "bytes of log a record", false},
+    {"records_followed", "followed", false},
+    {"threads", "threads", false},
+    {"resident_mb", "resident MB", false},
 };
 
 constexpr Column kPercentiles[] = {

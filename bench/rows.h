@@ -16,6 +16,9 @@ namespace nori::bench {
 [[nodiscard]] Row append_threads_row(const Setting& setting);
 [[nodiscard]] Row append_window_row(const Setting& setting);
 [[nodiscard]] Row append_compressed_row(const Setting& setting);
+[[nodiscard]] Row append_follow_row(const Setting& setting);
+[[nodiscard]] Row trickle_row(const Setting& setting);
+[[nodiscard]] Row many_logs_row(const Setting& setting);
 [[nodiscard]] Row durable_1_row(const Setting& setting);
 [[nodiscard]] Row durable_64_row(const Setting& setting);
 [[nodiscard]] Row durable_async_row(const Setting& setting);
@@ -36,6 +39,9 @@ inline constexpr RowKind kRows[] = {
     {"append-threads", append_threads_row},
     {"append-window", append_window_row},
     {"append-compressed", append_compressed_row},
+    {"append-follow", append_follow_row},
+    {"trickle", trickle_row},
+    {"many-logs", many_logs_row},
     {"durable-1", durable_1_row},
     {"durable-64", durable_64_row},
     {"durable-async", durable_async_row},

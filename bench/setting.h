@@ -21,6 +21,7 @@ struct Setting {
   /// Of the log that is opened.
   std::uint64_t open_bytes = 4 * kGiB;
   std::uint64_t many_segments = 10'000;
+  std::uint64_t many_logs = 1000;
 
   [[nodiscard]] static Setting quick(const std::filesystem::path& directory) {
     return {.directory = directory,
@@ -28,7 +29,8 @@ struct Setting {
             .rounds = 5,
             .scan_bytes = 64 * kMiB,
             .open_bytes = 256 * kMiB,
-            .many_segments = 100};
+            .many_segments = 100,
+            .many_logs = 50};
   }
 };
 
