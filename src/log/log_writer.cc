@@ -650,7 +650,8 @@ void LogWriter::zero_ahead() {
   const auto keep_clear = std::max(kZeroStepBytesMin / 4, tail_bytes());
   const auto from = std::max(round_up(end_ - base + keep_clear, block_bytes()),
                              zeroed_end_.load() - std::min(zeroed_end_.load(), base));
-  const auto to = std::min(from + zero_step_bytes_, round_down(placing_.limit, block_bytes()));
+  const auto to =
+      std::min(from + zero_step_bytes_.load(), round_down(placing_.limit, block_bytes()));
   const auto allocated = placing_.allocated;
   if (turn_->failed.load() || from >= to || from > allocated) {
     zero_wanted_.store(false);
@@ -671,7 +672,7 @@ void LogWriter::zero_ahead() {
   if (filled) {
     placing_.allocated = std::max(allocated, to);
     zeroed_end_.store(base + to);
-    zero_step_bytes_ = std::min(2 * zero_step_bytes_, kZeroStepBytesMax);
+    zero_step_bytes_.store(std::min(2 * zero_step_bytes_.load(), kZeroStepBytesMax));
   } else if (filled.error().code != ErrorCode::no_space) {
     static_cast<void>(fail(filled.error()));
   }

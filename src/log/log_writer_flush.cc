@@ -31,8 +31,6 @@ constexpr std::chrono::milliseconds kRetryAfter{20};
 // Durable writes no larger than this are waited for: blocks are filled with zeros ahead of them, so
 // that such a write is not followed by a journal commit. (bench: row durable-1)
 constexpr std::uint64_t kSmallFlushBytes = 64 * kKiB;
-// More zeroed blocks are asked for when so little is left.
-constexpr std::uint64_t kZeroedBytesMin = 256 * kKiB;
 
 }  // namespace
 
@@ -111,8 +109,9 @@ Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
     flushing_.unsynced = flushing_.unsynced || !dsync;
     turn_->written.store(to, std::memory_order_release);
     turn_->wake_settled();
-    if (dsync && to - from <= kSmallFlushBytes && to + kZeroedBytesMin > zeroed_end_.load() &&
-        background_ != nullptr && !zero_wanted_.exchange(true)) {
+    if (dsync && to - from <= kSmallFlushBytes &&
+        to + zero_step_bytes_.load() > zeroed_end_.load() && background_ != nullptr &&
+        !zero_wanted_.exchange(true)) {
       background_->wake();
     }
   }
