@@ -110,7 +110,7 @@ Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
     turn_->written.store(to, std::memory_order_release);
     turn_->wake_settled();
     if (dsync && to - from <= kSmallFlushBytes &&
-        to + zero_step_bytes_.load() > zeroed_end_.load() && background_ != nullptr &&
+        to + zero_step_bytes_.load() / 4 > zeroed_end_.load() && background_ != nullptr &&
         !zero_wanted_.exchange(true)) {
       background_->wake();
     }
