@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -16,6 +14,7 @@
 
 #include "bench/expect.h"
 #include "bench/files.h"
+#include "bench/process.h"
 #include "bench/rows.h"
 #include "bench/stopwatch.h"
 #include "bench/workload.h"
@@ -37,31 +36,6 @@ Wal open_log(const WalOptions& options, const Workload& workload) {
   expect(wal.append(Record::put(record.key, record.value)));
   expect(wal.sync());
   return wal;
-}
-
-/// A number behind `name` in a file of /proc.
-double proc_number(const std::string& file, const std::string& name) {
-  std::ifstream lines(file);
-  for (std::string word; lines >> word;) {
-    if (word == name) {
-      double number = 0;
-      lines >> number;
-      return number;
-    }
-  }
-  return 0;
-}
-
-double resident_bytes() { return proc_number("/proc/self/status", "VmRSS:") * 1024; }
-
-/// How often threads of this process were woken, as far as they went to sleep by themselves; those
-/// that have ended are not counted.
-double sleeps() {
-  double total = 0;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    total += proc_number(task.path() / "status", "voluntary_ctxt_switches:");
-  }
-  return total;
 }
 
 /// Calls `append(i)` at even times, so often a second, for some seconds; returns how long each
@@ -95,7 +69,7 @@ Measurement trickle_round(const Setting& setting, FsyncPolicy fsync, const Workl
   const Scratch scratch(setting.directory, "trickle");
   Wal wal = open_log(options_in(scratch, fsync), workload);
   const double slept = sleeps();
-  const double written = proc_number("/proc/self/io", "write_bytes:");
+  const double written = device_bytes();
   const Stopwatch watch;
   Measurement measured;
   measured.latencies_ns = paced(kPerSecond, seconds, [&](std::uint64_t i) {
@@ -106,9 +80,8 @@ Measurement trickle_round(const Setting& setting, FsyncPolicy fsync, const Workl
   const auto records = static_cast<double>(measured.latencies_ns.size());
   measured.values["cpu_ms_per_s"] = elapsed.cpu_seconds * 1e3 / elapsed.seconds;
   // The appender's own sleep between two records is not the log's.
-  measured.values["wakeups_per_record"] = (sleeps() - slept) / records - 1;
-  measured.values["device_bytes_per_record"] =
-      (proc_number("/proc/self/io", "write_bytes:") - written) / records;
+  measured.values["sleeps_per_record"] = (sleeps() - slept) / records - 1;
+  measured.values["device_bytes_per_record"] = (device_bytes() - written) / records;
   const WalStats stats = wal.stats();
   measured.values["log_bytes_per_record"] =
       static_cast<double>(stats.bytes_appended + stats.bytes_padding) /

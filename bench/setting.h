@@ -22,6 +22,9 @@ struct Setting {
   std::uint64_t open_bytes = 4 * kGiB;
   std::uint64_t many_segments = 10'000;
   std::uint64_t many_logs = 1000;
+  /// Of the row that looks for pauses.
+  double minute_seconds = 60;
+  double minute_mb_per_s = 1000;
 
   [[nodiscard]] static Setting quick(const std::filesystem::path& directory) {
     return {.directory = directory,
@@ -30,7 +33,8 @@ struct Setting {
             .scan_bytes = 64 * kMiB,
             .open_bytes = 256 * kMiB,
             .many_segments = 100,
-            .many_logs = 50};
+            .many_logs = 50,
+            .minute_seconds = 1};
   }
 };
 
