@@ -1,6 +1,8 @@
 #include "log/background_task.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <latch>
@@ -146,6 +148,19 @@ TEST(BackgroundTaskThreadsTest, OneOfManyCanGoAtAnyTime) {
     }
   }
   EXPECT_EQ(steps[3], 0);
+}
+
+TEST(BackgroundTaskTest, AChildOfAForkHasNoneToWaitFor) {
+  auto two = threads(2);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    two.reset();
+    ::_exit(0);
+  }
+  int status = -1;
+  ASSERT_TRUE(comes_true([&] { return ::waitpid(child, &status, WNOHANG) == child; }));
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace
