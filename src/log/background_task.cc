@@ -92,7 +92,7 @@ class BackgroundThreads::Pool {
 
   void make_ready(Task& task) noexcept {
     clear_timer(task);
-    if (!task.is_ready) {
+    if (!task.is_ready && !task.is_ending) {
       task.is_ready = true;
       task.next_ready = nullptr;
       (last_ready_ == nullptr ? first_ready_ : last_ready_->next_ready) = &task;
@@ -173,7 +173,9 @@ BackgroundTask::BackgroundTask(std::shared_ptr<BackgroundThreads> threads, Step 
   state_->spare_timer = one.extract(one.begin());
 }
 
-BackgroundTask::~BackgroundTask() { threads_->pool_->remove(*state_); }
+BackgroundTask::~BackgroundTask() { end(); }
+
+void BackgroundTask::end() noexcept { threads_->pool_->remove(*state_); }
 
 void BackgroundTask::wake() noexcept { threads_->pool_->wake(*state_); }
 

@@ -23,13 +23,15 @@ class BackgroundTask {
 
   /// Runs for the first time when it is woken.
   BackgroundTask(std::shared_ptr<BackgroundThreads> threads, Step step);
-  /// On return the step does not run, and never will. Not called within a step.
   ~BackgroundTask();
   BackgroundTask(const BackgroundTask&) = delete;
   BackgroundTask& operator=(const BackgroundTask&) = delete;
 
   /// The step runs soon; once more if it is running. Allocates nothing.
   void wake() noexcept;
+
+  /// On return the step does not run, and never will. Not called within a step.
+  void end() noexcept;
 
  private:
   friend class BackgroundThreads;

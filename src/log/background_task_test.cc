@@ -120,8 +120,8 @@ TEST(BackgroundTaskThreadsTest, ItsEndWaitsForAStepThatRuns) {
 // What has ended while it waited in the list, or for a time, does not run; the others do.
 TEST(BackgroundTaskThreadsTest, OneOfManyCanGoAtAnyTime) {
   const auto one = threads(1);
-  std::vector<std::unique_ptr<BackgroundTask>> tasks;
   std::vector<std::atomic<int>> steps(30);
+  std::vector<std::unique_ptr<BackgroundTask>> tasks;
   for (std::size_t i = 0; i < steps.size(); ++i) {
     tasks.push_back(std::make_unique<BackgroundTask>(
         one, [&step = steps[i], i]() -> std::optional<Clock::time_point> {

@@ -314,7 +314,9 @@ Result<void> LogWriter::wait_durable(Sequence target) {
 }
 
 Result<void> LogWriter::close() {
-  background_.reset();
+  if (background_ != nullptr) {
+    background_->end();
+  }
   if (!turn_->take({})) {
     return failed();
   }
