@@ -74,12 +74,13 @@ std::jthread every_50_ms(Work work) {
   });
 }
 
-Measurement nori_round(const Setting& setting, const Workload& workload) {
+Measurement nori_round(const Setting& setting, const Workload& workload, std::uint64_t ring_bytes) {
   const Scratch scratch(setting.directory, "minute");
   WalOptions options;
   options.directory = scratch.path();
   options.fsync = FsyncPolicy::os();
   options.segment_bytes = kSegmentBytes;
+  options.ring_bytes = ring_bytes;
   Wal wal = expect(Wal::open(options)).wal;
   const std::uint64_t records_kept = kSegmentsKept * kSegmentBytes / workload.record_bytes();
   const auto deleter = every_50_ms([&] {
@@ -134,6 +135,11 @@ Measurement raw_round(const Setting& setting) {
 
 Row append_minute_row(const Setting& setting) {
   const auto workload = std::make_shared<const Workload>(kValueBytes);
+  const auto with = [&](const char* name, const char* what, std::uint64_t ring_bytes) {
+    return Subject{.name = name, .what = what, .ours = true, .compared_by = "", .run_round = [=] {
+                     return nori_round(setting, *workload, ring_bytes);
+                   }};
+  };
   return {
       .name = "append-minute",
       .what = fmt::format(
@@ -141,11 +147,8 @@ Row append_minute_row(const Setting& setting) {
           "deletes all but the last {}. Latency: of an append, and of a raw write of 1 MiB.",
           setting.minute_mb_per_s, setting.minute_seconds, kSegmentsKept),
       .rounds = 1,
-      .subjects = {{.name = "nori",
-                    .what = "Wal::append; policy `os`",
-                    .ours = true,
-                    .compared_by = "",
-                    .run_round = [=] { return nori_round(setting, *workload); }},
+      .subjects = {with("nori", "Wal::append; policy `os`", WalOptions{}.ring_bytes),
+                   with("nori-64m", "with a ring of 64 MiB", 64 * kMiB),
                    {.name = "direct-1m",
                     .what = "direct writes of 1 MiB into files that are allocated in steps of 16 "
                             "MiB, synced at their end and removed",
