@@ -19,6 +19,7 @@ struct Rounds {
   /// Percentiles of each round among them.
   std::vector<std::map<std::string, double>> values;
   std::vector<std::uint64_t> latencies_ns;
+  std::vector<double> over_time;
   std::string note;
   std::string failure;
 
@@ -27,6 +28,7 @@ struct Rounds {
                         measured.latencies_ns.end());
     measured.values.merge(percentiles_of(std::move(measured.latencies_ns)));
     values.push_back(std::move(measured.values));
+    over_time = std::move(measured.over_time);
     note = std::move(measured.note);
   }
 };
@@ -52,7 +54,10 @@ SubjectResult sum_up(const Subject& subject, const Rounds& rounds) {
                        .percentiles = percentiles_of(rounds.latencies_ns),
                        .compared_by = subject.compared_by,
                        .ratio_to = {},
-                       .failure = rounds.failure};
+                       .failure = rounds.failure,
+                       .line = subject.line,
+                       .x = subject.x,
+                       .over_time = rounds.over_time};
   std::map<std::string, std::vector<double>> by_name;
   for (const auto& round : rounds.values) {
     for (const auto& [name, value] : round) {
@@ -87,7 +92,11 @@ RowResult run(const Row& row) {
     }
   }
 
-  RowResult result{.name = row.name, .what = row.what, .rounds = row.rounds, .subjects = {}};
+  RowResult result{.name = row.name,
+                   .what = row.what,
+                   .rounds = row.rounds,
+                   .x_title = row.x_title,
+                   .subjects = {}};
   for (std::size_t i = 0; i < row.subjects.size(); ++i) {
     SubjectResult subject = sum_up(row.subjects[i], rounds[i]);
     for (std::size_t other = 0; row.subjects[i].ours && other < row.subjects.size(); ++other) {

@@ -23,6 +23,10 @@ struct Subject {
   bool ours = false;
   /// The value by which ours are compared with this one; empty: not compared.
   std::string compared_by;
+  /// Where a row has the same work in several sizes: the line of its plot this is a point of, and
+  /// where on it.
+  std::string line = {};
+  double x = 0;
   /// Throws if the work cannot be done. What it sets up is not in what it measures.
   std::function<Measurement()> run_round;
 };
@@ -32,6 +36,8 @@ struct Row {
   std::string name;
   std::string what;
   std::uint32_t rounds = 5;
+  /// What Subject::x is; empty if it is nothing.
+  std::string x_title = {};
   std::vector<Subject> subjects;
 };
 
@@ -48,12 +54,17 @@ struct SubjectResult {
   std::map<std::string, Range> ratio_to;
   /// Why it did not work; empty if it did.
   std::string failure;
+  std::string line;
+  double x = 0;
+  /// Of the last round: Measurement::over_time.
+  std::vector<double> over_time;
 };
 
 struct RowResult {
   std::string name;
   std::string what;
   std::uint32_t rounds = 0;
+  std::string x_title;
   std::vector<SubjectResult> subjects;
 
   [[nodiscard]] bool failed() const;

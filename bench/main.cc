@@ -14,6 +14,7 @@
 
 #include "bench/codecs.h"
 #include "bench/machine.h"
+#include "bench/plot.h"
 #include "bench/report.h"
 #include "bench/rows.h"
 
@@ -28,6 +29,7 @@ struct Arguments {
   std::vector<std::string> rows;
   std::string json;
   std::string markdown;
+  std::string plots;
   std::string directory = (std::filesystem::current_path() / "build" / "bench").string();
   double seconds = 0;
   std::uint32_t rounds = 0;
@@ -41,6 +43,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--json", arguments.json, "Write the results as JSON")->type_name("FILE");
   app.add_option("--markdown", arguments.markdown, "Write what is printed to a file as well")
       ->type_name("FILE");
+  app.add_option("--plots", arguments.plots, "Draw them, as SVG files in a folder")
+      ->type_name("DIR");
   app.add_option("--dir", arguments.directory,
                  "Where to write: a folder on the disk to be measured (default: build/bench)")
       ->type_name("DIR");
@@ -111,6 +115,9 @@ bool run_rows(const Arguments& arguments, const Heading& heading,
     const std::string table = "\n" + as_markdown(results.back());
     fmt::print("{}", table);
     markdown += table;
+    if (!arguments.plots.empty()) {
+      write_plots(results.back(), arguments.plots);
+    }
   }
   if (!arguments.markdown.empty()) {
     write_file(arguments.markdown, markdown);

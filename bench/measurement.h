@@ -15,6 +15,8 @@ struct Measurement {
   std::map<std::string, double> values;
   /// Of each operation, where latency is what matters.
   std::vector<std::uint64_t> latencies_ns;
+  /// MB/s in each tenth of a second, where that is of interest.
+  std::vector<double> over_time;
   /// How the subject did its work, where it decides that by itself.
   std::string note;
 };

@@ -24,9 +24,17 @@ constexpr Column kValues[] = {
     {"durable_mb_per_s", "durable MB/s", true},
     {"open_ms", "ms", true},
     {"overhead_bytes", "bytes over key and value", false},
+    {"device_bytes_per_byte", "bytes to the device a byte", false},
     {"least_share", "least share", true},
     {"cpu_s_per_million", "CPU s per million", false},
     {"cpu_s_per_gb", "CPU s per GB", false},
+    {"cpu_ms_per_s", "CPU ms per s", false},
+    {"sleeps_per_record", "sleeps a record", false},
+    {"device_bytes_per_record", "bytes to the device a record", false},
+    {"log_bytes_per_record", "bytes of log a record", false},
+    {"records_followed", "followed", false},
+    {"threads", "threads", false},
+    {"resident_mb", "resident MB", false},
 };
 
 constexpr Column kPercentiles[] = {

@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <malloc.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "bench/files.h"
 #include "bench/peers/peer.h"
+#include "bench/process.h"
 #include "bench/rows.h"
 #include "bench/stopwatch.h"
 
@@ -72,7 +75,10 @@ Measurement burst_round(const PeerKind& kind, const AppendWork& work, const Sett
 
 Measurement append_round(const PeerKind& kind, const AppendWork& work, const Setting& setting) {
   const Scratch scratch(setting.directory, kind.name);
+  malloc_trim(0);  // what an earlier subject has given back
+  const double resident = resident_bytes();
   const auto peer = open_peer(kind, work, scratch);
+  const double to_device = device_bytes();
   // A batch takes long enough for the clock to be looked at behind each few.
   const std::uint64_t stride = work.records_per_append == 1 ? 64 : 4;
 
@@ -88,6 +94,10 @@ Measurement append_round(const PeerKind& kind, const AppendWork& work, const Set
     const auto bytes = static_cast<double>(records * work.workload->record_bytes());
     measured.values["durable_mb_per_s"] = bytes / watch.elapsed().seconds / 1e6;
   }
+  peer->sync();
+  measured.values["device_bytes_per_byte"] =
+      (device_bytes() - to_device) / static_cast<double>(records * work.workload->record_bytes());
+  measured.values["resident_mb"] = (resident_bytes() - resident) / 1e6;
   peer->describe(work.workload->record(0), measured);
   return measured;
 }
@@ -176,6 +186,28 @@ Row append_1k_row(const Setting& setting) {
                                   "file, and a sync at the end",
                           .compared_by = "durable_mb_per_s",
                           .run_round = [setting] { return direct_1m_round(setting); }});
+  return row;
+}
+
+Row append_sizes_row(const Setting& setting) {
+  Row row{.name = "append-sizes",
+          .what = "Records of different sizes, one by one; one thread; they survive the process.",
+          .rounds = std::min(setting.rounds, 3U),
+          .x_title = "bytes of a value",
+          .subjects = {}};
+  for (std::size_t bytes = 16; bytes <= kMiB; bytes *= 4) {
+    const AppendWork work{.workload = std::make_shared<Workload>(bytes)};
+    for (const PeerKind& kind : {nori_peer(), pwrite_peer()}) {
+      Subject subject = append_subject(kind, work, setting);
+      subject.line = kind.name;
+      subject.x = static_cast<double>(bytes);
+      subject.name = fmt::format("{}-{}", kind.name, bytes);
+      // Only with its own size.
+      subject.ours = false;
+      subject.compared_by = "";
+      row.subjects.push_back(std::move(subject));
+    }
+  }
   return row;
 }
 

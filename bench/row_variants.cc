@@ -96,6 +96,23 @@ Row append_threads_row(const Setting& setting) {
                        variant("nori-1", "1 thread", setting, os_options(), workload, 1, false)}};
 }
 
+Row append_scaling_row(const Setting& setting) {
+  const auto workload = std::make_shared<const Workload>(100);
+  Row row{.name = "append-scaling",
+          .what = "Records of 100 bytes that survive the process, from 1 to 64 threads.",
+          .rounds = std::min(setting.rounds, 3U),
+          .x_title = "threads",
+          .subjects = {}};
+  for (std::size_t threads = 1; threads <= 64; threads *= 2) {
+    Subject subject = variant(fmt::format("nori-{}", threads), fmt::format("{} threads", threads),
+                              setting, os_options(), workload, threads, true);
+    subject.line = "nori";
+    subject.x = static_cast<double>(threads);
+    row.subjects.push_back(std::move(subject));
+  }
+  return row;
+}
+
 Row append_window_row(const Setting& setting) {
   const auto workload = std::make_shared<const Workload>(100);
   auto options = os_options();

@@ -14,8 +14,15 @@ namespace nori::bench {
 [[nodiscard]] Row append_1k_row(const Setting& setting);
 [[nodiscard]] Row batch_100_row(const Setting& setting);
 [[nodiscard]] Row append_threads_row(const Setting& setting);
+[[nodiscard]] Row append_scaling_row(const Setting& setting);
+[[nodiscard]] Row append_sizes_row(const Setting& setting);
+[[nodiscard]] Row append_minute_row(const Setting& setting);
+[[nodiscard]] Row limits_row(const Setting& setting);
 [[nodiscard]] Row append_window_row(const Setting& setting);
 [[nodiscard]] Row append_compressed_row(const Setting& setting);
+[[nodiscard]] Row append_follow_row(const Setting& setting);
+[[nodiscard]] Row trickle_row(const Setting& setting);
+[[nodiscard]] Row many_logs_row(const Setting& setting);
 [[nodiscard]] Row durable_1_row(const Setting& setting);
 [[nodiscard]] Row durable_64_row(const Setting& setting);
 [[nodiscard]] Row durable_async_row(const Setting& setting);
@@ -30,12 +37,19 @@ struct RowKind {
 };
 
 inline constexpr RowKind kRows[] = {
+    {"limits", limits_row},
     {"append-100", append_100_row},
     {"append-1k", append_1k_row},
     {"batch-100", batch_100_row},
     {"append-threads", append_threads_row},
+    {"append-scaling", append_scaling_row},
+    {"append-sizes", append_sizes_row},
+    {"append-minute", append_minute_row},
     {"append-window", append_window_row},
     {"append-compressed", append_compressed_row},
+    {"append-follow", append_follow_row},
+    {"trickle", trickle_row},
+    {"many-logs", many_logs_row},
     {"durable-1", durable_1_row},
     {"durable-64", durable_64_row},
     {"durable-async", durable_async_row},

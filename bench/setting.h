@@ -21,6 +21,10 @@ struct Setting {
   /// Of the log that is opened.
   std::uint64_t open_bytes = 4 * kGiB;
   std::uint64_t many_segments = 10'000;
+  std::uint64_t many_logs = 1000;
+  /// Of the row that looks for pauses.
+  double minute_seconds = 60;
+  double minute_mb_per_s = 1000;
 
   [[nodiscard]] static Setting quick(const std::filesystem::path& directory) {
     return {.directory = directory,
@@ -28,7 +32,9 @@ struct Setting {
             .rounds = 5,
             .scan_bytes = 64 * kMiB,
             .open_bytes = 256 * kMiB,
-            .many_segments = 100};
+            .many_segments = 100,
+            .many_logs = 50,
+            .minute_seconds = 1};
   }
 };
 

@@ -38,7 +38,8 @@ Workload::Workload(std::size_t value_bytes, Content content) : value_bytes_(valu
   const std::size_t framed_bytes = ahead_bytes + record_bytes();
 
   std::mt19937_64 random(1);  // NOLINT: the same data in every run
-  bytes_.resize(kRecords * framed_bytes);
+  const std::size_t count = std::clamp<std::size_t>(kBytesMax / framed_bytes, 1, kRecordsMax);
+  bytes_.resize(count * framed_bytes);
   if (content == Content::noise) {
     for (char& byte : bytes_) {
       byte = static_cast<char>(random());
@@ -47,8 +48,8 @@ Workload::Workload(std::size_t value_bytes, Content content) : value_bytes_(valu
     fill_with_words(bytes_, random);
   }
   const std::string_view all = bytes_;
-  records_.reserve(kRecords);
-  for (std::size_t i = 0; i < kRecords; ++i) {
+  records_.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
     const std::string_view framed = all.substr(i * framed_bytes, framed_bytes);
     records_.push_back({.key = framed.substr(ahead_bytes, kKeyBytes),
                         .value = framed.substr(ahead_bytes + kKeyBytes),

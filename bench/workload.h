@@ -36,18 +36,19 @@ class Workload {
 
   /// Any index: the records repeat.
   [[nodiscard]] const BenchRecord& record(std::uint64_t index) const {
-    return records_[index % kRecords];
+    return records_[index % records_.size()];
   }
-  /// `count` records in a row; kRecords is a multiple of it.
+  /// `count` records in a row; there are a multiple of it.
   [[nodiscard]] std::span<const BenchRecord> batch(std::uint64_t index, std::size_t count) const {
-    return std::span(records_).subspan(index * count % kRecords, count);
+    return std::span(records_).subspan(index * count % records_.size(), count);
   }
 
   /// Key and value.
   [[nodiscard]] std::size_t record_bytes() const { return kKeyBytes + value_bytes_; }
 
  private:
-  static constexpr std::size_t kRecords = 1000;
+  static constexpr std::size_t kRecordsMax = 1000;
+  static constexpr std::size_t kBytesMax = 32 << 20;  ///< Fewer large ones.
 
   std::size_t value_bytes_;
   std::string bytes_;

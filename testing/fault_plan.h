@@ -16,6 +16,7 @@ namespace nori::testing {
 enum class Operation : std::uint8_t {
   open,  ///< Of an existing file or directory.
   read,
+  status,  ///< File::status() and size().
   list,
   map,
   lock,
@@ -36,9 +37,10 @@ enum class Operation : std::uint8_t {
 }
 
 [[nodiscard]] constexpr std::string_view operation_name(Operation operation) noexcept {
-  constexpr std::string_view kNames[] = {
-      "open", "read",     "list",     "map",    "lock",   "write",  "durable_write",
-      "sync", "allocate", "truncate", "create", "rename", "remove", "directory_sync"};
+  constexpr std::string_view kNames[] = {"open",   "read",     "status",        "list",
+                                         "map",    "lock",     "write",         "durable_write",
+                                         "sync",   "allocate", "truncate",      "create",
+                                         "rename", "remove",   "directory_sync"};
   return kNames[static_cast<std::size_t>(operation)];
 }
 

@@ -805,8 +805,9 @@ Result<void> State::truncate(const HandleOrigin& origin, Inode& inode, std::uint
 }
 
 Result<io::FileStatus> State::status(const HandleOrigin& origin, const Inode& inode) {
-  const Guard guard(mutex_);
-  NORI_TRY(check_alive(origin));
+  Guard guard(mutex_);
+  NORI_TRY(enter(guard, origin, Operation::status));
+  NORI_TRY(decide(Operation::status, origin, inode.name).result());
   return io::FileStatus{.bytes = inode.contents.size(), .has_name = inode.links != 0};
 }
 

@@ -71,7 +71,7 @@ Fault random_fault(Random& random) {
       {{Operation::create, Operation::open}, EMFILE},
       {Operation::rename, EIO},
       {Operation::remove, EIO},
-      {{Operation::read, Operation::list}, EIO},
+      {{Operation::read, Operation::status, Operation::list}, EIO},
       {{Operation::map, Operation::lock}, ENOMEM},
   };
   const auto& kind = kKinds[random.below(std::size(kKinds))];

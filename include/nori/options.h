@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "nori/background_threads.h"
 #include "nori/compression.h"
 #include "nori/events.h"
 #include "nori/position.h"
@@ -135,10 +136,13 @@ struct WalOptions {
   /// simulated disk of nori_testing is the other one.
   io::FileSystem* file_system = nullptr;
 
-  /// Whether the log runs a thread of its own that writes behind, keeps space ready and keeps the
-  /// `batch` window. Without it callers do that work when they need it, and `batch` waits for a
-  /// sync. For simulations that must be deterministic.
+  /// Whether something writes behind, keeps space ready and keeps the `batch` window in the
+  /// background. Without it callers do that work when they need it, and `batch` waits for a sync.
+  /// For simulations that must be deterministic.
   bool background_thread = true;
+
+  /// The threads that do so, for programs with many logs; nullptr is one thread of the log's own.
+  std::shared_ptr<BackgroundThreads> background = nullptr;
 };
 
 }  // namespace nori

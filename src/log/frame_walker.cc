@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 
 #include "base/make_error.h"
 #include "base/try.h"
@@ -37,15 +36,10 @@ Result<void> FrameWalker::refresh_ring() {
 // Leaves segment_ empty, and a stop reason, where there is no file.
 Result<void> FrameWalker::open_segment() {
   segment_.reset();
-  auto opened = SegmentReader::open(*directory_, place_.segment_id);
-  if (!opened) {
-    if (opened.error().system_errno == ENOENT) {
-      stop_reason_ = fmt::format("{} is missing", segment_name(place_.segment_id));
-      return {};
-    }
-    return std::unexpected(std::move(opened).error());
+  segment_ = NORI_TRY(SegmentReader::open_if_there(*directory_, place_.segment_id));
+  if (segment_ == nullptr) {
+    stop_reason_ = fmt::format("{} is missing", segment_name(place_.segment_id));
   }
-  segment_ = *std::move(opened);
   return {};
 }
 

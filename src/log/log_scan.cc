@@ -311,12 +311,9 @@ class Scanner {
                        .ring_base = first.ring_base,
                        .created_ms = chain.time_ms,
                        .has_file = false};
-    const auto segment = SegmentReader::open(directory_, id);
-    if (!segment && segment.error().system_errno != ENOENT) {
-      return std::unexpected(segment.error());
-    }
-    if (segment && (*segment)->header_fits() && (*segment)->header()->log_id == scan_.log_id) {
-      start = start_of(*(*segment)->header());
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory_, id));
+    if (segment != nullptr && segment->header_fits() && segment->header()->log_id == scan_.log_id) {
+      start = start_of(*segment->header());
     }
     if (!scan_.segments_to_rewrite.empty()) {
       scan_.segments_to_rewrite.back().summary = scan_.end_summary.summary();

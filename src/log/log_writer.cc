@@ -46,13 +46,10 @@ LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, cons
       fsync_(options.fsync),
       padding_(options.padding),
       segment_bytes_(options.segment_bytes),
-      has_background_(options.background_thread),
       log_id_(log_id),
       step_bytes_(kStepBytesMin),
       turn_(std::move(turn)),
       zero_step_bytes_(kZeroStepBytesMin) {}
-
-LogWriter::~LogWriter() { stop_background(); }
 
 std::uint64_t LogWriter::tail_bytes() const noexcept { return kTailBlocks * block_bytes(); }
 
@@ -69,7 +66,9 @@ Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
   std::unique_ptr<LogWriter> writer(new LogWriter(
       file_system, directory, io, options, recovered.log_id, std::move(turn), std::move(observer)));
   NORI_TRY(writer->write_opening(recovered));
-  writer->start_background();
+  if (options.background_thread) {
+    writer->start_background(options.background);
+  }
   return writer;
 }
 
@@ -154,7 +153,7 @@ Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
   const bool wake = wants_background();
   place.unlock();
   if (wake) [[unlikely]] {
-    wake_background();
+    background_->wake();
   }
   return done;
 }
@@ -170,7 +169,7 @@ Result<void> LogWriter::check_size(const FrameBody& body) const {
                     kRecordsPerFrameMax, kPayloadBytesMax);
 }
 
-Result<void> LogWriter::wait_for_place(std::unique_lock<std::mutex>& place,
+Result<void> LogWriter::wait_for_place(std::unique_lock<BackoffMutex>& place,
                                        std::uint64_t frame_bytes, bool may_wait) {
   for (;;) {
     if (turn_->failed.load()) {
@@ -200,7 +199,7 @@ bool LogWriter::wants_background() noexcept {
     return false;
   }
   wake_address_ = FlushTurn::kNever;
-  return has_background_;
+  return background_ != nullptr;
 }
 
 // What of a header does not depend on the frame's place.
@@ -348,7 +347,7 @@ void LogWriter::update_place_limit() {
 }
 
 // Waits until the ring has room, or flushes it.
-Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
+Result<void> LogWriter::wait_for_ring(std::unique_lock<BackoffMutex>& place,
                                       std::uint64_t frame_bytes) {
   const Stopwatch watch;
   const auto wanted = end_ + frame_bytes + tail_bytes() - ring_->bytes();
@@ -363,7 +362,8 @@ Result<void> LogWriter::wait_for_ring(std::unique_lock<std::mutex>& place,
   return flushed;
 }
 
-Result<void> LogWriter::make_room(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
+Result<void> LogWriter::make_room(std::unique_lock<BackoffMutex>& place,
+                                  std::uint64_t frame_bytes) {
   place.unlock();
   const std::lock_guard growing(grow_mutex_);
   place.lock();
@@ -377,7 +377,7 @@ Result<void> LogWriter::make_room(std::unique_lock<std::mutex>& place, std::uint
   return grow(place, frame_bytes);
 }
 
-Result<void> LogWriter::grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes) {
+Result<void> LogWriter::grow(std::unique_lock<BackoffMutex>& place, std::uint64_t frame_bytes) {
   const auto needed = end_ - placing_.ring_base + frame_bytes + tail_bytes();
   // Without a ring nothing is placed in a file that has no name yet: it would not survive the
   // process.
@@ -447,7 +447,7 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
 }
 
 // Ends the placing segment in a rotation frame and goes on in a new one, with room for a frame.
-Result<void> LogWriter::begin_segment(std::unique_lock<std::mutex>& place,
+Result<void> LogWriter::begin_segment(std::unique_lock<BackoffMutex>& place,
                                       std::uint64_t frame_bytes) {
   // One at a time: the one before has to have its name.
   while (cut_) {
@@ -583,7 +583,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait
   const bool wake = wants_background();
   place.unlock();
   if (wake) {
-    wake_background();
+    background_->wake();
   }
   return result;
 }
@@ -650,7 +650,8 @@ void LogWriter::zero_ahead() {
   const auto keep_clear = std::max(kZeroStepBytesMin / 4, tail_bytes());
   const auto from = std::max(round_up(end_ - base + keep_clear, block_bytes()),
                              zeroed_end_.load() - std::min(zeroed_end_.load(), base));
-  const auto to = std::min(from + zero_step_bytes_, round_down(placing_.limit, block_bytes()));
+  const auto to =
+      std::min(from + zero_step_bytes_.load(), round_down(placing_.limit, block_bytes()));
   const auto allocated = placing_.allocated;
   if (turn_->failed.load() || from >= to || from > allocated) {
     zero_wanted_.store(false);
@@ -671,7 +672,7 @@ void LogWriter::zero_ahead() {
   if (filled) {
     placing_.allocated = std::max(allocated, to);
     zeroed_end_.store(base + to);
-    zero_step_bytes_ = std::min(2 * zero_step_bytes_, kZeroStepBytesMax);
+    zero_step_bytes_.store(std::min(2 * zero_step_bytes_.load(), kZeroStepBytesMax));
   } else if (filled.error().code != ErrorCode::no_space) {
     static_cast<void>(fail(filled.error()));
   }

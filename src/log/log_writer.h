@@ -23,17 +23,17 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string_view>
-#include <thread>
 
+#include "base/backoff_mutex.h"
 #include "format/frame.h"
 #include "io/file_system.h"
 #include "log/append_ring.h"
+#include "log/background_task.h"
 #include "log/flush_turn.h"
 #include "log/frame_body.h"
 #include "log/frame_walker.h"
@@ -59,7 +59,6 @@ class LogWriter {
       io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
       const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
       std::shared_ptr<Observer> observer);
-  ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
@@ -129,10 +128,8 @@ class LogWriter {
   }
 
   [[nodiscard]] Result<void> write_opening(const LogScan& recovered);
-  void start_background();
-  void stop_background();
-  void run_background();
-  void wake_background();
+  void start_background(std::shared_ptr<BackgroundThreads> threads);
+  [[nodiscard]] std::optional<BackgroundTask::Clock::time_point> background_step();
 
   // With place_mutex_.
   [[nodiscard]] FrameHeader body_header(const FrameBody& body) const;
@@ -149,15 +146,15 @@ class LogWriter {
   [[nodiscard]] bool wants_background() noexcept;
 
   // Called with place_mutex_ in `place`; let it go meanwhile.
-  [[nodiscard]] Result<void> wait_for_place(std::unique_lock<std::mutex>& place,
+  [[nodiscard]] Result<void> wait_for_place(std::unique_lock<BackoffMutex>& place,
                                             std::uint64_t frame_bytes, bool may_wait);
-  [[nodiscard]] Result<void> wait_for_ring(std::unique_lock<std::mutex>& place,
+  [[nodiscard]] Result<void> wait_for_ring(std::unique_lock<BackoffMutex>& place,
                                            std::uint64_t frame_bytes);
-  [[nodiscard]] Result<void> make_room(std::unique_lock<std::mutex>& place,
+  [[nodiscard]] Result<void> make_room(std::unique_lock<BackoffMutex>& place,
                                        std::uint64_t frame_bytes);
   // The same, with grow_mutex_ too.
-  [[nodiscard]] Result<void> grow(std::unique_lock<std::mutex>& place, std::uint64_t frame_bytes);
-  [[nodiscard]] Result<void> begin_segment(std::unique_lock<std::mutex>& place,
+  [[nodiscard]] Result<void> grow(std::unique_lock<BackoffMutex>& place, std::uint64_t frame_bytes);
+  [[nodiscard]] Result<void> begin_segment(std::unique_lock<BackoffMutex>& place,
                                            std::uint64_t frame_bytes);
   [[nodiscard]] Result<void> cut_back(io::File& file, std::uint64_t end);
   [[nodiscard]] Result<void> open_next_file(std::uint64_t bytes, Placing& next);
@@ -202,7 +199,6 @@ class LogWriter {
   const FsyncPolicy fsync_;
   const Padding padding_;
   const std::uint64_t segment_bytes_;
-  const bool has_background_;
   const LogId log_id_;
   std::unique_ptr<AppendRing> ring_;
   // A larger frame goes past the ring; without one, it may be too large.
@@ -215,7 +211,7 @@ class LogWriter {
   Flushing flushing_;
   std::atomic<std::uint64_t> flushing_id_{0};
 
-  mutable std::mutex place_mutex_;
+  mutable BackoffMutex place_mutex_;
   FrameChain chain_;
   std::uint64_t end_ = 0;          ///< Address behind the last frame.
   std::uint64_t room_end_ = 0;     ///< Frames may be placed up to here: allocated.
@@ -233,18 +229,20 @@ class LogWriter {
   // How far ahead of the end blocks were filled with zeros, as an address; set with grow_mutex_.
   std::atomic<std::uint64_t> zeroed_end_{0};
   std::atomic<bool> zero_wanted_{false};
-  std::uint64_t zero_step_bytes_;  ///< Guarded by grow_mutex_.
+  // Of the next such step, which is made when a quarter of it is left, so that appends do not wait
+  // for it (durable-async: 1.65 M/s in place of 1.46). Set with grow_mutex_.
+  std::atomic<std::uint64_t> zero_step_bytes_;
 
   mutable std::mutex mark_mutex_;
   Position durable_position_;
   std::optional<Error> failure_;
   std::atomic<std::uint64_t> flushes_{0};
 
-  std::mutex background_mutex_;
-  std::condition_variable background_wanted_;
-  bool background_work_ = false;
-  bool background_stopping_ = false;
-  std::thread background_;
+  // Of background_step().
+  std::optional<BackgroundTask::Clock::time_point> window_end_;  ///< Of FsyncPolicy::batch.
+  BackgroundTask::Clock::time_point retry_at_{};                 ///< After an error.
+  std::uint64_t populated_at_ = 0;
+  std::unique_ptr<BackgroundTask> background_;  ///< nullptr: callers do its work.
 };
 
 }  // namespace nori

@@ -20,7 +20,7 @@
 namespace nori {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = BackgroundTask::Clock;
 
 // Large enough for the disk's full rate with one write at a time.
 constexpr std::uint64_t kWriteBytesMax = kMiB;
@@ -31,8 +31,6 @@ constexpr std::chrono::milliseconds kRetryAfter{20};
 // Durable writes no larger than this are waited for: blocks are filled with zeros ahead of them, so
 // that such a write is not followed by a journal commit. (bench: row durable-1)
 constexpr std::uint64_t kSmallFlushBytes = 64 * kKiB;
-// More zeroed blocks are asked for when so little is left.
-constexpr std::uint64_t kZeroedBytesMin = 256 * kKiB;
 
 }  // namespace
 
@@ -111,9 +109,10 @@ Result<void> LogWriter::write_out(std::uint64_t target, Flush kind) {
     flushing_.unsynced = flushing_.unsynced || !dsync;
     turn_->written.store(to, std::memory_order_release);
     turn_->wake_settled();
-    if (dsync && to - from <= kSmallFlushBytes && to + kZeroedBytesMin > zeroed_end_.load() &&
-        has_background_ && !zero_wanted_.exchange(true)) {
-      wake_background();
+    if (dsync && to - from <= kSmallFlushBytes &&
+        to + zero_step_bytes_.load() / 4 > zeroed_end_.load() && background_ != nullptr &&
+        !zero_wanted_.exchange(true)) {
+      background_->wake();
     }
   }
 }
@@ -315,7 +314,9 @@ Result<void> LogWriter::wait_durable(Sequence target) {
 }
 
 Result<void> LogWriter::close() {
-  stop_background();
+  if (background_ != nullptr) {
+    background_->end();
+  }
   if (!turn_->take({})) {
     return failed();
   }
@@ -369,96 +370,68 @@ Result<void> LogWriter::write_close_frame() {
   return {};
 }
 
-// --- the background thread -----------------------------------------------------------------------
+// --- in the background ---------------------------------------------------------------------------
 
-void LogWriter::start_background() {
-  if (has_background_) {
-    background_ = std::thread([this] { run_background(); });
+void LogWriter::start_background(std::shared_ptr<BackgroundThreads> threads) {
+  if (threads == nullptr) {
+    threads = std::make_shared<BackgroundThreads>(1);
   }
+  background_ =
+      std::make_unique<BackgroundTask>(std::move(threads), [this] { return background_step(); });
+  background_->wake();
 }
 
-void LogWriter::stop_background() {
-  if (background_.joinable()) {
-    {
-      const std::lock_guard lock(background_mutex_);
-      background_stopping_ = true;
-      background_wanted_.notify_one();
-    }
-    background_.join();
-  }
-}
-
-void LogWriter::wake_background() {
-  const std::lock_guard lock(background_mutex_);
-  background_work_ = true;
-  background_wanted_.notify_one();
-}
-
-void LogWriter::run_background() {
+// Does what is due, and answers when something else will be.
+std::optional<Clock::time_point> LogWriter::background_step() {
   const auto write_behind = ring_ == nullptr ? 0 : std::min(kWriteBehindBytes, ring_->bytes() / 4);
-  std::optional<Clock::time_point> deadline;  // of a batch window
-  std::uint64_t populated_at = 0;
-  Clock::time_point not_before{};  // after an error
-  for (;;) {
-    bool writes_behind = false;
-    {
-      const std::lock_guard place(place_mutex_);
-      const bool undurable = chain_.next_sequence > turn_->durable.load();
-      if (fsync_.kind() != FsyncPolicy::Kind::batch || !undurable) {
-        deadline.reset();
-      } else if (!deadline) {
-        deadline = Clock::now() + fsync_.window();
-      }
-      const auto written = turn_->written.load();
-      writes_behind = ring_ != nullptr && end_ - written >= write_behind;
-      wake_address_ = ring_ == nullptr ? FlushTurn::kNever : written + write_behind;
-      if (fsync_.kind() == FsyncPolicy::Kind::batch && !deadline) {
-        wake_address_ = end_ + 1;
-      }
+  bool writes_behind = false;
+  {
+    const std::lock_guard place(place_mutex_);
+    const bool undurable = chain_.next_sequence > turn_->durable.load();
+    if (fsync_.kind() != FsyncPolicy::Kind::batch || !undurable) {
+      window_end_.reset();
+    } else if (!window_end_) {
+      window_end_ = Clock::now() + fsync_.window();
     }
-    const auto now = Clock::now();
-    if (now >= not_before && !turn_->failed.load()) {
-      const bool is_due = deadline && now >= *deadline;
-      bool has_failed = false;
-      try {
-        if (is_due) {
-          has_failed = !with_turn(Flush::durable);
-          deadline.reset();
-        } else if (writes_behind) {
-          has_failed = !with_turn(Flush::whole_blocks);
-        } else {
-          zero_ahead();
-        }
-      } catch (const std::bad_alloc&) {
-        has_failed = true;
-      }
-      if (ring_ != nullptr && turn_->written.load() - populated_at >= ring_->bytes() / 2) {
-        populated_at = turn_->written.load();
-        ring_->populate();
-      }
-      observer_->events.deliver();
-      if (has_failed) {
-        not_before = Clock::now() + kRetryAfter;
-      } else if (is_due || writes_behind) {
-        continue;
-      }
+    const auto written = turn_->written.load();
+    writes_behind = ring_ != nullptr && end_ - written >= write_behind;
+    wake_address_ = ring_ == nullptr ? FlushTurn::kNever : written + write_behind;
+    if (fsync_.kind() == FsyncPolicy::Kind::batch && !window_end_) {
+      wake_address_ = end_ + 1;
     }
-    std::unique_lock lock(background_mutex_);
-    const auto ready = [&] { return background_work_ || background_stopping_; };
-    auto until = deadline;
-    if (not_before > now) {
-      until = std::max(not_before, deadline.value_or(not_before));
-    }
-    if (until && !turn_->failed.load()) {
-      background_wanted_.wait_until(lock, *until, ready);
-    } else {
-      background_wanted_.wait(lock, ready);
-    }
-    if (background_stopping_) {
-      return;
-    }
-    background_work_ = false;
   }
+  if (turn_->failed.load()) {
+    observer_->events.deliver();
+    return std::nullopt;
+  }
+  const auto now = Clock::now();
+  if (now < retry_at_) {
+    return std::max(retry_at_, window_end_.value_or(retry_at_));
+  }
+  const bool is_due = window_end_ && now >= *window_end_;
+  bool has_failed = false;
+  try {
+    if (is_due) {
+      window_end_.reset();
+      has_failed = !with_turn(Flush::durable);
+    } else if (writes_behind) {
+      has_failed = !with_turn(Flush::whole_blocks);
+    } else {
+      zero_ahead();
+    }
+  } catch (const std::bad_alloc&) {
+    has_failed = true;
+  }
+  if (ring_ != nullptr && turn_->written.load() - populated_at_ >= ring_->bytes() / 2) {
+    populated_at_ = turn_->written.load();
+    ring_->populate();
+  }
+  observer_->events.deliver();
+  if (has_failed) {
+    retry_at_ = Clock::now() + kRetryAfter;
+    return retry_at_;
+  }
+  return is_due || writes_behind ? std::optional(now) : window_end_;
 }
 
 }  // namespace nori

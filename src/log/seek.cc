@@ -188,9 +188,9 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
     return header.first_sequence >= bad.chain.next_sequence &&
            header.epoch >> 40 >= bad.chain.epoch >> 40;
   };
-  auto opened = SegmentReader::open(directory, bad.place.segment_id);
-  if (opened && belongs(**opened, log_id)) {
-    auto& segment = **opened;
+  if (const auto opened = NORI_TRY(SegmentReader::open_if_there(directory, bad.place.segment_id));
+      opened != nullptr && belongs(*opened, log_id)) {
+    auto& segment = *opened;
     const auto seed = segment.header()->seed();
     const auto file_bytes = NORI_TRY(segment.size());
     for (auto chunk = bad.place.offset + 1; chunk < file_bytes; chunk += kChunkBytes) {
@@ -233,10 +233,10 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
     if (id <= bad.place.segment_id) {
       continue;
     }
-    const auto segment = SegmentReader::open(directory, id);
-    if (segment && belongs(**segment, log_id) &&
-        (*segment)->header()->first_sequence >= bad.chain.next_sequence) {
-      return segment_begin(*(*segment)->header());
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, id));
+    if (segment != nullptr && belongs(*segment, log_id) &&
+        segment->header()->first_sequence >= bad.chain.next_sequence) {
+      return segment_begin(*segment->header());
     }
   }
   return std::nullopt;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "base/try.h"
 #include "segment/segment_name.h"
@@ -178,15 +177,9 @@ Result<std::string> evidence_in_footer_before(io::Directory& directory, const Lo
       return std::string{};
     }
   }
-  const auto before = SegmentReader::open(directory, place.segment_id - 1);
-  if (!before) {
-    if (before.error().system_errno == ENOENT) {
-      return std::string{};
-    }
-    return std::unexpected(before.error());
-  }
-  if (!(*before)->header_fits() || (*before)->header()->log_id != log_id ||
-      !NORI_TRY((*before)->footer())) {
+  const auto before = NORI_TRY(SegmentReader::open_if_there(directory, place.segment_id - 1));
+  if (before == nullptr || !before->header_fits() || before->header()->log_id != log_id ||
+      !NORI_TRY(before->footer())) {
     return std::string{};
   }
   return fmt::format("the footer of {} says that this segment was there",
@@ -240,15 +233,12 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
     if (!findings.evidence.empty()) {
       return findings;
     }
-    auto segment = SegmentReader::open(directory, id);
-    if (!segment) {
-      if (segment.error().system_errno == ENOENT) {
-        continue;
-      }
-      return std::unexpected(std::move(segment).error());
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, id));
+    if (segment == nullptr) {
+      continue;
     }
-    findings.evidence = evidence_of_another_log(**segment, log_id);
-    if (const auto& header = (*segment)->header(); header && header->log_id == log_id) {
+    findings.evidence = evidence_of_another_log(*segment, log_id);
+    if (const auto& header = segment->header(); header && header->log_id == log_id) {
       // E6: this file got its name once all frames before it were durable, the rotation frame too.
       if (header->durable_mark >= chain.next_sequence) {
         findings.evidence =
@@ -257,16 +247,16 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
         findings.evidence = evidence_in(chain, header->durable_mark, header->epoch,
                                         fmt::format("the header in {}", segment_name(id)));
       }
-      if (findings.evidence.empty() && (*segment)->header_fits()) {
+      if (findings.evidence.empty() && segment->header_fits()) {
         headers_behind.push_back(*header);
-        if (const auto footer = NORI_TRY((*segment)->footer()); footer) {
+        if (const auto footer = NORI_TRY(segment->footer()); footer) {
           findings.evidence = evidence_in(chain, footer->durable_mark, footer->epoch,
                                           fmt::format("the footer of {}", segment_name(id)));
         }
       }
     }
     if (findings.evidence.empty()) {
-      auto in_segment = NORI_TRY(examine_segment(**segment, log_id, 0, chain));
+      auto in_segment = NORI_TRY(examine_segment(*segment, log_id, 0, chain));
       findings.evidence = std::move(in_segment.evidence);
       findings.bytes_in_segments_behind += in_segment.bytes_not_blank;
     }

@@ -323,7 +323,7 @@ class Verifier {
       const auto before = walker.point();
       const auto frame = NORI_TRY(walker.next());
       if (frame) {
-        take(before, *frame);
+        NORI_TRY(take(before, *frame));
         continue;
       }
       if (NORI_TRY(stop(walker))) {
@@ -332,7 +332,7 @@ class Verifier {
     }
   }
 
-  void take(const WalkPoint& before, const WalkedFrame& frame) {
+  Result<void> take(const WalkPoint& before, const WalkedFrame& frame) {
     if (summary_segment_id_ != frame.place.segment_id) {
       summary_segment_id_ = frame.place.segment_id;
       summary_ = SummaryBuilder(before.chain.next_sequence);
@@ -350,27 +350,30 @@ class Verifier {
                  "the frame's records are malformed");
     }
     if (frame.header.kind == FrameKind::rotation) {
-      check_footer(frame.place.segment_id);
+      return check_footer(frame.place.segment_id);
     }
+    return {};
   }
 
   // A footer may be missing, after a crash; one that is there tells the truth.
-  void check_footer(std::uint64_t segment_id) {
-    const auto segment = SegmentReader::open(directory_, segment_id);
-    if (!segment || !(*segment)->header_fits() || !summary_is_whole_) {
-      return;
+  Result<void> check_footer(std::uint64_t segment_id) {
+    // Without a file its frames are in the ring, or it was deleted meanwhile.
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory_, segment_id));
+    if (segment == nullptr || !segment->header_fits() || !summary_is_whole_) {
+      return {};
     }
-    const auto footer = (*segment)->footer();
-    if (!footer || !*footer) {
-      return;
+    const auto footer = NORI_TRY(segment->footer());
+    if (!footer) {
+      return {};
     }
-    const auto& told = **footer;
+    const auto& told = *footer;
     const auto& counted = summary_.summary();
     if (!agrees(told, counted)) {
-      add_damage(segment_id, told.end_offset, (*segment)->size().value_or(0) - told.end_offset,
+      add_damage(segment_id, told.end_offset, NORI_TRY(segment->size()) - told.end_offset,
                  fmt::format("the footer tells of {} records in {} frames, but there are {} in {}",
                              told.records, told.frames, counted.records, counted.frames));
     }
+    return {};
   }
 
   // No frame: the end (true), or damage, and the walker goes on behind it.

@@ -1,6 +1,7 @@
 #include "segment/segment_reader.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 #include <utility>
 
@@ -27,6 +28,15 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::open(io::Directory& direct
   std::unique_ptr<SegmentReader> reader(new SegmentReader(segment_id, std::move(file)));
   reader->header_ = decode_segment_header(NORI_TRY(reader->view(0, kFirstReadBytes)));
   return reader;
+}
+
+Result<std::unique_ptr<SegmentReader>> SegmentReader::open_if_there(io::Directory& directory,
+                                                                    std::uint64_t segment_id) {
+  auto opened = open(directory, segment_id);
+  if (!opened && opened.error().system_errno == ENOENT) {
+    return nullptr;
+  }
+  return opened;
 }
 
 Result<ByteView> SegmentReader::view(std::uint64_t offset, std::uint64_t bytes) {

@@ -26,6 +26,9 @@ class SegmentReader {
   /// Errors: `io` with ENOENT where there is no such file. A bad header is no error: see header().
   [[nodiscard]] static Result<std::unique_ptr<SegmentReader>> open(io::Directory& directory,
                                                                    std::uint64_t segment_id);
+  /// The same, but nullptr where there is no such file.
+  [[nodiscard]] static Result<std::unique_ptr<SegmentReader>> open_if_there(
+      io::Directory& directory, std::uint64_t segment_id);
 
   [[nodiscard]] std::uint64_t segment_id() const noexcept { return segment_id_; }
   [[nodiscard]] const std::expected<SegmentHeader, HeaderError>& header() const noexcept {

@@ -102,7 +102,7 @@ const FaultKind kFaultKinds[] = {
     {Operation::rename, EIO},
     {Operation::rename, ENOSPC},
     {Operation::remove, EIO},
-    {{Operation::read, Operation::list}, EIO},
+    {{Operation::read, Operation::status, Operation::list}, EIO},
     {{Operation::map, Operation::lock}, ENOMEM},
 };
 
