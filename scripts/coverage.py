@@ -85,12 +85,10 @@ def uncovered(counts):
 
 def reasons():
     """The lines of tests/uncovered.txt, and those among them that may also be taken."""
-    required, allowed, sometimes = Counter(), Counter(), False
-    for line in REASONS.read_text().splitlines():
-        if line.startswith("# "):
-            sometimes = line.startswith("# Sometimes: ")
-        elif line:
-            (allowed if sometimes else required)[line] += 1
+    required, allowed = Counter(), Counter()
+    for group in REASONS.read_text().strip().split("\n\n"):
+        lines = (line for line in group.splitlines() if not line.startswith("# "))
+        (allowed if group.startswith("# Sometimes: ") else required).update(lines)
     return required, allowed
 
 
