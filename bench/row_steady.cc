@@ -127,7 +127,7 @@ Measurement follow_round(const Setting& setting, const Workload& workload, bool 
 
 /// Many logs that each get a record every now and then, flushed by `threads`; nullptr: by one each.
 Measurement many_logs_round(const Setting& setting, const Workload& workload,
-                            std::shared_ptr<BackgroundThreads> threads) {
+                            const std::shared_ptr<BackgroundThreads>& threads) {
   const Scratch scratch(setting.directory, "many");
   const double resident = resident_bytes();
   std::vector<Wal> logs;

@@ -156,8 +156,8 @@ BackgroundThreads::BackgroundThreads(unsigned count) : pool_(std::make_shared<Po
 
 BackgroundThreads::~BackgroundThreads() {
   if (pool_->fork_generation != io::fork_generation()) {
-    // The threads, and whoever held the mutex, are not in this process.
-    new std::shared_ptr<Pool>(std::move(pool_));
+    // The threads are not in this process. What they held of the pool is never given back, so it
+    // stays.
     return;
   }
   pool_->end();

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -198,17 +199,20 @@ std::vector<Work> all_work(SimulatedDisk& log) {
   };
 }
 
-class ReadFaultsTest : public ::testing::TestWithParam<LogState> {};
+class ReadFaultsTest : public ::testing::TestWithParam<LogState> {
+ protected:
+  static void fail_every_call(std::initializer_list<Repeat> repeats);
+};
 
 // Goal: an I/O error is told as one. It is never taken for an end or for damage, and it changes
 // nothing: asked again, the log says what it would have said.
 // Method: for each state and each kind of work, the disk fails at its 1st, 2nd, ... call, once and
 // for good, until there are no more calls.
-TEST_P(ReadFaultsTest, AreToldAndChangeNothing) {
+void ReadFaultsTest::fail_every_call(std::initializer_list<Repeat> repeats) {
   const auto start = GetParam().make();
   for (const auto& work : all_work(*make_small_log(GetParam().ending))) {
     const auto expected = work.run(*start->clone());
-    for (const auto repeat : {Repeat::once, Repeat::forever}) {
+    for (const auto repeat : repeats) {
       for (std::uint64_t after = 0;; ++after) {
         const auto disk = start->clone();
         const auto before = files_of(*disk);
@@ -243,6 +247,16 @@ TEST_P(ReadFaultsTest, AreToldAndChangeNothing) {
   }
 }
 
+TEST_P(ReadFaultsTest, AreToldAndChangeNothing) {
+  fail_every_call({Repeat::once, Repeat::forever});
+}
+
+class LargeReadFaultsTest : public ReadFaultsTest {};
+
+TEST_P(LargeReadFaultsTest, AreToldAndChangeNothing) { fail_every_call({Repeat::once}); }
+
+INSTANTIATE_TEST_SUITE_P(Every, LargeReadFaultsTest, ::testing::ValuesIn(large_log_states()),
+                         [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Every, ReadFaultsTest, ::testing::ValuesIn(log_states()),
                          [](const auto& test) { return test.param.name; });
 
