@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-
 #include "base/make_error.h"
 #include "base/try.h"
 #include "segment/segment_name.h"
