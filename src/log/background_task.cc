@@ -45,7 +45,8 @@ class BackgroundThreads::Pool {
       } else if (timers_.empty()) {
         wanted_.wait(lock);
       } else {
-        wanted_.wait_until(lock, timers_.begin()->first);
+        const auto until = timers_.begin()->first;  // it may go meanwhile
+        wanted_.wait_until(lock, until);
       }
     }
   }
