@@ -27,8 +27,9 @@ def run_tests(profiles, jobs):
     profiles.mkdir(exist_ok=True)
     for old in profiles.iterdir():
         old.unlink()
-    # %m: a file for each program; %c: mapped, so that nothing has to be written at its end.
-    environment = dict(os.environ, LLVM_PROFILE_FILE=str(profiles / "%m%c.profraw"))
+    # %c: mapped, so that nothing has to be written at a process's end. %p: a file for each, because
+    # one that begins with another's file takes back what is counted in it meanwhile.
+    environment = dict(os.environ, LLVM_PROFILE_FILE=str(profiles / "%p-%m%c.profraw"))
     # What programs without counted code say of that is of no interest.
     tests = subprocess.run(["ctest", "--preset", "coverage", "--parallel", jobs, "--quiet",
                             "--output-on-failure", "-E", LEFT_OUT], cwd=ROOT, env=environment,

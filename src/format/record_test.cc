@@ -163,6 +163,10 @@ TEST(RecordTest, EveryTruncationIsNoticed) {
       EXPECT_FALSE(decoded(whole.substr(0, bytes))) << bytes << " of " << whole.size();
     }
   }
+  const auto compressed = compressed_record(Compression::lz4, std::string(200, 's'), 1000);
+  for (std::size_t bytes = 0; bytes < compressed.size(); ++bytes) {
+    EXPECT_FALSE(decoded(compressed.substr(0, bytes))) << bytes << " of " << compressed.size();
+  }
 }
 
 TEST(RecordTest, FlagsThatAreNotDefinedAreRefused) {

@@ -84,5 +84,13 @@ INSTANTIATE_TEST_SUITE_P(Both, ValueCompressionTest,
                            return test.param == Compression::lz4 ? "Lz4" : "Zstd";
                          });
 
+TEST(ValueBufferTest, WhatIsNotToBeCompressedStays) {
+  ValueBuffer buffer;
+  const std::string value(1000, 'v');
+  auto compression = Compression::none;
+  EXPECT_EQ(buffer.compress(value, compression), value);
+  EXPECT_EQ(compression, Compression::none);
+}
+
 }  // namespace
 }  // namespace nori

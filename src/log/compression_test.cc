@@ -110,6 +110,28 @@ TEST_P(CompressedLogTest, SmallValuesAreLeftAlone) {
   open();
   EXPECT_GT(append(Record::put("key", std::string(999, 'v'))), 999);
   EXPECT_LT(append(Record::put("key", std::string(1000, 'v'))), 200);
+  Batch batch;
+  for (int i = 0; i < 3; ++i) {
+    batch.put("key", std::string(999, 'v'));
+  }
+  EXPECT_GT(append(batch), 3 * 999);
+}
+
+// A tombstone has no value: what it asks for its value changes nothing.
+TEST_P(CompressedLogTest, ATombstoneIsOneWhateverItAsksFor) {
+  open();
+  auto record = Record::remove("key");
+  record.compression = GetParam();
+  Batch batch;
+  batch.add(record);
+  batch.put("other", std::string(1000, 'v'));
+  append(batch);
+  append(record);
+  const auto entries = read();
+  ASSERT_EQ(entries.size(), 3);
+  EXPECT_EQ(entries[0].op, Operation::remove);
+  EXPECT_EQ(entries[0].key, "key");
+  EXPECT_EQ(entries[2].op, Operation::remove);
 }
 
 TEST_P(CompressedLogTest, ARecordMayDecideForItself) {

@@ -385,6 +385,13 @@ class Verifier {
       const auto ids = NORI_TRY(list_log(directory_)).segment_ids;
       const std::vector<std::uint64_t> behind(std::ranges::upper_bound(ids, bad.place.segment_id),
                                               ids.end());
+      if (walker.segment_is_missing() && behind.size() == ids.size()) {
+        // Deleted since it was listed: to be begun anew.
+        auto error = make_error(ErrorCode::io, "{}: {} was deleted while the log was read",
+                                directory_.path().string(), segment_name(bad.place.segment_id));
+        error.error().system_errno = ENOENT;
+        return error;
+      }
       NORI_TRY(walker.refresh_ring());
       auto mark = report_.durable_mark;
       if (walker.ring() != nullptr) {

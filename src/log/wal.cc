@@ -600,9 +600,8 @@ WalStats Wal::Impl::stats() {
       stats.ring_bytes = has_ring ? (*ring)->ring_bytes() : 0;
       stats.ring_bytes_used = scan_.bytes_from_ring;
       stats.ring_reason = has_ring ? "a writer's, running or killed"
-                          : !ring && ring.error().code == ErrorCode::permission
-                              ? unreadable_ring_note(ring.error())
-                              : "the log was closed";
+                          : !ring  ? unreadable_ring_note(ring.error())
+                                   : "the log was closed";
     }
   }
   stats.ring_wait_latency = observer_->ring_waits.snapshot();

@@ -20,6 +20,7 @@
 #include "base/crc32c.h"
 #include "base/little_endian.h"
 #include "format/segment_header.h"
+#include "nori/verify.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
@@ -414,6 +415,107 @@ TEST_F(WalOpenTest, DirectIoIsTriedAndReplacedOrRefused) {
   options_.io = IoMode::buffered;
   EXPECT_EQ(open().stats().io, IoMode::buffered);
   expect_records(0, 2);
+}
+
+TEST_F(WalOpenTest, DirectIoIsNotEvenTriedWhereItIsNotReliable) {
+  io::DirectoryTraits traits;
+  traits.direct_allowed = false;
+  traits.file_system_name = "network";
+  disk_.set_traits(traits);
+  const auto stats = open().stats();
+  EXPECT_EQ(stats.io, IoMode::buffered);
+  EXPECT_NE(stats.io_reason.find("network"), std::string::npos) << stats.io_reason;
+  append(3);
+  wal_.reset();
+  options_.io = IoMode::direct;
+  EXPECT_EQ(code_of_open(), "invalid_argument");
+  options_.io = IoMode::automatic;
+  open();
+  expect_records(0, 3);
+}
+
+// Goal: a log goes on where blocks have another size than where it was made.
+// Method: blocks of 4096, 8192, 16384 and 4096 bytes; each time the log goes once around its ring,
+// in segments and with padding of the new size, and its process is killed.
+TEST_F(WalOpenTest, BlocksMayChangeTheirSize) {
+  options_.segment_bytes = 200 * kKiB;
+  Sequence records = 0;
+  for (const std::uint64_t block_bytes : {4096, 8192, 16384, 4096}) {
+    disk_.set_traits({.direct_alignment = 4096,
+                      .block_bytes = block_bytes,
+                      .direct_allowed = true,
+                      .mapping_allowed = true,
+                      .file_system_name = "simulated"});
+    open();
+    EXPECT_EQ(recovery_.next_sequence, records);
+    EXPECT_EQ(wal_->stats().block_bytes, block_bytes);
+    for (int i = 0; i < 100; ++i) {
+      append(1);
+      ok(wal_->sync());
+      ++records;
+    }
+    append(3);
+    records += 3;
+    disk_.crash_process();
+  }
+  open_after_power_cut();
+  EXPECT_GE(recovery_.next_sequence, records - 3);
+  expect_records(0, recovery_.next_sequence);
+}
+
+// Made on blocks of 4096 bytes and not written to before they were larger.
+TEST_F(WalOpenTest, AnEmptyLogMayMeetLargerBlocks) {
+  open();
+  disk_.crash_process();
+  disk_.set_traits({.direct_alignment = 4096,
+                    .block_bytes = 8192,
+                    .direct_allowed = true,
+                    .mapping_allowed = true,
+                    .file_system_name = "simulated"});
+  open();
+  append(3);
+  ok(wal_->sync());
+  open_after_power_cut();
+  expect_records(0, 3);
+}
+
+// 2^24 - 1 openings are as many as a frame's epoch can count.
+TEST_F(WalOpenTest, AnOpeningTooManyIsRefusedAndTheLogCanBeRead) {
+  open();
+  append(3);
+  ok(wal_->rotate());
+  wal_.reset();
+  auto bytes = ok(disk_.read_file("log/000001.wal"));
+  auto header = *decode_segment_header(bytes);
+  header.epoch = std::uint64_t{0xff'ffff} << 40;
+  encode_segment_header(header, bytes.data());
+  bytes.resize(header.first_offset);
+  ok(disk_.remove_file("log/000000.wal"));
+  ok(disk_.write_file("log/000001.wal", bytes));
+  open();
+  EXPECT_EQ(recovery_.next_sequence, 3U);
+  const auto refused = wal_->append(Record::put("a", "b"));
+  EXPECT_EQ(code_of(refused), "too_large");
+  EXPECT_NE(refused.error().message.find("16777215 times"), std::string::npos)
+      << refused.error().message;
+  EXPECT_TRUE(read().empty());
+}
+
+TEST_F(WalOpenTest, OfALongRecoveryTheProgressIsTold) {
+  options_.segment_bytes = 64 * kMiB;
+  open();
+  append(20, 1'000'000);
+  disk_.crash_process();
+  std::vector<RecoveryProgress> told;
+  options_.on_recovery_progress = [&](const auto& progress) { told.push_back(progress); };
+  open();
+  EXPECT_EQ(recovery_.valid_records, 20U);
+  ASSERT_GE(told.size(), 3U);
+  for (std::size_t i = 1; i < told.size(); ++i) {
+    EXPECT_GE(told[i].bytes_read, told[i - 1].bytes_read);
+    EXPECT_EQ(told[i].bytes_total, told[0].bytes_total);
+  }
+  EXPECT_GT(told.back().bytes_read, 20'000'000U);
 }
 
 TEST_F(WalOpenTest, ARefusedOpeningLeavesAKilledLogAsItWas) {
@@ -824,6 +926,137 @@ TEST_F(WalAppendTest, AfterAFailedWriteTheLogTakesNoMore) {
   expect_records(0, 5);  // the ring was kept
 }
 
+TEST_F(WalAppendTest, AfterAFailedWriteNoLargeBatchIsTakenEither) {
+  open();
+  append(3);
+  ok(wal_->sync());
+  append(1);
+  disk_.fail_nth(On::write, 0, EIO);
+  EXPECT_EQ(code_of(wal_->sync()), "io");
+  const auto message = wal_->stats().failure->message;
+  // Into the room that there is, and into more.
+  for (const std::size_t bytes : {20'000, 1'000'000}) {
+    const auto refused = wal_->append(Record::put("large", std::string(bytes, 'x')));
+    EXPECT_EQ(code_of(refused), "io");
+    EXPECT_EQ(refused.error().message, message);
+  }
+  EXPECT_EQ(read().size(), 4U);
+  open();
+  expect_records(0, 4);
+}
+
+// Goal: a record that goes past the ring is there, or refused and the log goes on, or the log takes
+// no more; what was durable before is there in any case.
+// Method: sizes at which a write ends within the value, within the header of the padding behind it,
+// and with its zeros; each write fails, for want of space or not, and then perhaps what takes back
+// what was written of it.
+TEST_F(WalAppendTest, AWritePastTheRingFailsAtEveryCall) {
+  // The frame begins a block. Beside the value it takes 52 bytes.
+  constexpr std::size_t kWrite = 256 * kKiB;
+  options_.segment_bytes = 4 * kMiB;
+  int directory = 0;
+  for (const std::size_t bytes : {std::size_t{600'000}, kWrite - 20 - 52, kWrite - 100 - 52}) {
+    for (const bool behind_another : {false, true}) {
+      for (const int error : {EIO, ENOSPC}) {
+        for (const auto& second : {std::optional<On>{}, std::optional(On::truncate),
+                                   std::optional(On::sync), std::optional(On::write)}) {
+          for (std::uint64_t n = 0; n < 6; ++n) {
+            SCOPED_TRACE(fmt::format("{} bytes, errno {}, call {}", bytes, error, n));
+            options_.directory = fmt::format("log {}", ++directory);
+            open();
+            append(2);
+            ok(wal_->sync());
+            append(behind_another ? 1 : 0);
+            const Sequence before = behind_another ? 3 : 2;
+            const auto hits = disk_.faults_hit();
+            disk_.fail_nth(On::write, n, error);
+            if (second == On::write) {
+              disk_.fail_nth(On::write, n + 1, EIO);
+            } else if (second) {
+              disk_.fail_nth(*second, 0, EIO);
+            }
+            const auto appended = wal_->append(Record::put("large", std::string(bytes, 'x')));
+            const bool struck = disk_.faults_hit() != hits;
+            disk_.clear_faults();
+            const auto code = code_of(appended);
+            const bool failed = wal_->stats().failure.has_value();
+            EXPECT_EQ(failed, code == "io");
+            if (!struck) {
+              EXPECT_EQ(code, "ok");
+            } else if (error == EIO || second) {
+              EXPECT_TRUE(code == "io" || (code == "no_space" && error == ENOSPC)) << code;
+            } else {
+              EXPECT_EQ(code, "no_space");
+            }
+            if (!failed) {
+              const Sequence end = before + (code == "ok" ? 1 : 0);
+              EXPECT_EQ(wal_->current_position().sequence, end);
+              EXPECT_EQ(read().size(), end);
+              ok(wal_->append(Record::put("next", "")));
+              ok(wal_->sync());
+              open_after_power_cut();
+              EXPECT_EQ(recovery_.next_sequence, end + 1);
+              EXPECT_EQ(read().back().key, "next");
+            } else {
+              EXPECT_EQ(code_of(wal_->append(Record::put("next", ""))), "io");
+              open_after_power_cut();
+              EXPECT_GE(recovery_.next_sequence, 2U);
+              EXPECT_LE(recovery_.next_sequence, before + 1);
+              EXPECT_EQ(read().size(), recovery_.next_sequence);
+            }
+            if (!struck || HasFailure()) {
+              break;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Blocks are filled with zeros ahead of small durable appends, by the background.
+TEST_F(WalAppendTest, FillingBlocksAheadFailsAtEveryCall) {
+  options_.segment_bytes = 16 * kMiB;
+  options_.ring_bytes = kMiB;
+  options_.background_thread = true;
+  int directory = 0;
+  for (const auto operation : {On::allocate, On::write, On::sync}) {
+    for (const int error : {EIO, ENOSPC}) {
+      for (std::uint64_t n = 0; n < 4; ++n) {
+        SCOPED_TRACE(
+            fmt::format("{}, errno {}, call {}", testing::operation_name(operation), error, n));
+        options_.directory = fmt::format("log {}", ++directory);
+        open();
+        append(400, 1000);
+        ok(wal_->sync());
+        const auto hits = disk_.faults_hit();
+        disk_.fail_nth(operation, n, error);
+        Sequence durable = 400;
+        std::string_view code = "ok";
+        for (int i = 0; i < 40 && code == "ok" && disk_.faults_hit() == hits; ++i) {
+          code = code_of(wal_->append(Record::put("k", "v"), Durability::durable));
+          durable += code == "ok" ? 1 : 0;
+          std::this_thread::sleep_for(std::chrono::microseconds{500});
+        }
+        disk_.clear_faults();
+        EXPECT_TRUE(code == "ok" || code == "io" || code == "no_space") << code;
+        const auto failure = wal_->stats().failure;
+        if (failure) {
+          EXPECT_EQ(failure->code, ErrorCode::io);
+          EXPECT_EQ(failure->system_errno, error);
+          EXPECT_TRUE(error == EIO || operation == On::sync) << failure->message;
+          EXPECT_EQ(code_of(wal_->append(Record::put("k", "v"))), "io");
+        } else if (code == "ok") {
+          ok(wal_->append(Record::put("k", "v"), Durability::durable));
+          ++durable;
+        }
+        open_after_power_cut();
+        EXPECT_GE(recovery_.next_sequence, durable);
+      }
+    }
+  }
+}
+
 // Every size class, in every way a log may work: below a block, beyond a quarter of the ring, of
 // the ring, of the segment.
 struct Shape {
@@ -978,6 +1211,7 @@ TEST_F(WalReadTest, FromBeyondTheEndWaitsForThatSequence) {
 
 TEST_F(WalReadTest, FromATime) {
   fill();
+  EXPECT_EQ(first_of(at_ms(-1)), 0U) << "before 1970";
   EXPECT_EQ(first_of(at_ms(0)), 0U);
   EXPECT_EQ(first_of(at_ms(1000)), 0U);
   EXPECT_EQ(first_of(at_ms(1001)), 1U);
@@ -1098,6 +1332,145 @@ TEST_F(WalReadTest, RangeForEndsAtTheEndOrAnError) {
     seen += entry ? entry->key : std::string("!");
   }
   EXPECT_EQ(seen, "0123!");
+  auto step = damaged.begin();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(step == damaged.end());
+    EXPECT_FALSE(*step) << "the damage is answered again";
+    EXPECT_TRUE(++step == damaged.end());
+    EXPECT_TRUE(++step == damaged.end()) << "there is nothing behind the end";
+    step = damaged.begin();
+  }
+}
+
+// As by a writer in another process that deletes what is no longer wanted.
+class WalShrinkingTest : public WalReadTest {
+ protected:
+  // Removes the first segments at the disk's n-th operation from now. Returns whether it came to
+  // that.
+  template <typename Work>
+  bool shrink_at(std::uint64_t n, std::uint64_t segments, Work work) {
+    std::uint64_t operations = 0;
+    disk_.set_latency([&](On) {
+      if (operations++ == n) {
+        for (std::uint64_t id = 0; id < segments; ++id) {
+          ok(disk_.remove_file(fmt::format("log/00000{}.wal", id)));
+        }
+      }
+      return std::chrono::microseconds{0};
+    });
+    work();
+    disk_.set_latency({});
+    return operations > n;
+  }
+};
+
+// Goal: whoever reads a log while its first segments go is told of all that is left, or that what
+// it wanted is gone; never of damage.
+// Method: the segments go at the 1st, 2nd, ... operation of opening, reading from several places,
+// asking for a position, and verify.
+TEST_F(WalShrinkingTest, WhatGoesMeanwhileIsGoneAndNotDamaged) {
+  fill();
+  wal_.reset();
+  const auto all = files();
+  for (const std::uint64_t segments : {1, 2}) {
+    const Sequence first_left = segments == 1 ? 4 : 7;
+    for (const ReadFrom& from : {ReadFrom{begin_of_log}, ReadFrom{Sequence{5}}, ReadFrom{at_ms(0)},
+                                 ReadFrom{at_ms(1550)}}) {
+      bool struck = true;
+      for (std::uint64_t n = 0; struck; ++n) {
+        SCOPED_TRACE(fmt::format("{} at operation {}", segments, n));
+        for (const auto& [name, bytes] : all) {
+          ok(disk_.write_file("log/" + name, bytes));
+        }
+        struck = shrink_at(n, segments, [&] {
+          open(OpenMode::read_only);
+          auto reader = wal_->read_from(from);
+          if (!reader) {
+            EXPECT_EQ(code_of(reader), "gone") << reader.error().message;
+            return;
+          }
+          std::vector<Sequence> found;
+          for (const auto& entry : *reader) {
+            if (!entry) {
+              EXPECT_EQ(code_of(entry), "gone") << entry.error().message;
+              return;
+            }
+            found.push_back(entry->sequence);
+          }
+          ASSERT_FALSE(found.empty());
+          EXPECT_LE(found.front(), std::max<Sequence>(first_left, 6));
+          EXPECT_EQ(found.back(), 9U);
+          EXPECT_EQ(found.size(), 10 - found.front()) << "without a hole";
+        });
+      }
+    }
+    bool struck = true;
+    for (std::uint64_t n = 0; struck; ++n) {
+      SCOPED_TRACE(fmt::format("{} at operation {}", segments, n));
+      for (const auto& [name, bytes] : all) {
+        ok(disk_.write_file("log/" + name, bytes));
+      }
+      struck = shrink_at(n, segments, [&] {
+        open(OpenMode::read_only);
+        const auto position = ok(wal_->position_at(at_ms(0)));
+        EXPECT_TRUE(position.sequence == 0 || position.sequence == first_left) << position.sequence;
+        const auto report = ok(verify("log", &disk_));
+        EXPECT_TRUE(report.damages.empty()) << report.damages.front().reason;
+        EXPECT_TRUE(report.first_sequence == 0 || report.first_sequence == first_left)
+            << report.first_sequence;
+        EXPECT_EQ(report.next_sequence, 10U);
+      });
+    }
+  }
+}
+
+// A file that is listed and never there: not to be waited for, and no end of the log.
+TEST_F(WalShrinkingTest, AFileThatCannotBeOpenedIsAnError) {
+  fill();
+  wal_.reset();
+  open(OpenMode::read_only);
+  disk_.inject({.operations = On::open,
+                .system_errno = ENOENT,
+                .repeat = testing::Repeat::forever,
+                .name_suffix = "000000.wal"});
+  for (const ReadFrom& from : {ReadFrom{begin_of_log}, ReadFrom{Sequence{0}}}) {
+    const auto reader = wal_->read_from(from);
+    EXPECT_EQ(code_of(reader), "io");
+    EXPECT_NE(reader.error().message.find("000000.wal"), std::string::npos);
+  }
+  const auto report = verify("log", &disk_);
+  EXPECT_EQ(code_of(report), "io");
+  EXPECT_NE(report.error().message.find("000000.wal"), std::string::npos);
+  options_.verification = Verification::all;
+  options_.mode = OpenMode::read_only;
+  EXPECT_EQ(code_of(Wal::open(options_)), "io");
+  disk_.clear_faults();
+  expect_records(0, 10);
+}
+
+TEST_F(WalShrinkingTest, WithoutAnySegmentItIsNoLogAnyMore) {
+  fill();
+  wal_.reset();
+  open(OpenMode::read_only);
+  for (const auto* const name : {"log/000000.wal", "log/000001.wal", "log/000002.wal"}) {
+    ok(disk_.remove_file(name));
+  }
+  EXPECT_EQ(code_of(wal_->read_from(begin_of_log)), "not_a_log");
+  EXPECT_EQ(code_of(wal_->position_at(at_ms(0))), "not_a_log");
+}
+
+// Who is inside a deleted segment can tell its damage from its end.
+TEST_F(WalShrinkingTest, DamageInADeletedSegmentIsDamage) {
+  options_.ring_bytes = WalOptions::kNoRing;  // which may have the damaged frame, too
+  fill();
+  const auto entries = read();
+  auto inside = ok(wal_->read_from(Sequence{4}));
+  ok(disk_.flip_bit("log/000001.wal", entries[5].position.offset + 20, 0));
+  EXPECT_EQ(ok(inside.next())->sequence, 4U);
+  EXPECT_EQ(ok(wal_->delete_segments_before(wal_->current_position())), 2U);
+  const auto next = inside.next();
+  EXPECT_EQ(code_of(next), "damaged") << next.error().message;
+  EXPECT_EQ(next.error().position->sequence, 5U);
 }
 
 TEST_F(WalReadTest, DamageIsAnsweredAgainOrSkipped) {
@@ -1227,6 +1600,44 @@ TEST_F(WalDeleteTest, AFailureLeavesASuffix) {
   }
 }
 
+// Nothing is deleted that is not known to be durable.
+TEST_F(WalDeleteTest, OnAFullDiskWhatHasNoFooterStays) {
+  for (const std::uint64_t broken_at : {std::uint64_t{40}, std::uint64_t{0}}) {
+    SCOPED_TRACE(broken_at == 0 ? "footer" : "header");
+    options_.directory = fmt::format("log {}", broken_at);
+    disk_.set_capacity_bytes(kCapacityBytes);
+    open();
+    for (int i = 0; i < 2; ++i) {
+      append(3);
+      ok(wal_->rotate());
+    }
+    append(3);
+    disk_.crash_process();
+    const auto first = fmt::format("log {}/000000.wal", broken_at);
+    const auto bytes = ok(disk_.read_file(first)).size();
+    ok(disk_.flip_bit(first, broken_at == 0 ? bytes - 1 : broken_at, 0));
+    leave_free(0);
+    disk_.writes_may_hit_no_space(true);
+    open();
+    for (std::uint64_t n = 0;; ++n) {
+      const auto hits = disk_.faults_hit();
+      disk_.fail_nth({On::open, On::read, On::status}, n, EIO);
+      const auto deleted = wal_->delete_segments_before(wal_->current_position());
+      disk_.clear_faults();
+      if (disk_.faults_hit() == hits) {
+        EXPECT_EQ(code_of(deleted), "no_space");
+        break;
+      }
+      EXPECT_TRUE(code_of(deleted) == "io" || code_of(deleted) == "no_space");
+    }
+    EXPECT_EQ(wal_->stats().segments, 3U);
+    disk_.writes_may_hit_no_space(false);
+    disk_.set_capacity_bytes(kCapacityBytes);
+    EXPECT_EQ(ok(wal_->delete_segments_before(wal_->current_position())), 2U);
+    expect_records(6, 9);
+  }
+}
+
 TEST_F(WalDeleteTest, ADeletedSegmentStaysReadableToWhoIsInIt) {
   options_.ring_bytes = WalOptions::kNoRing;  // which may have the next one's records, too
   open();
@@ -1293,6 +1704,18 @@ TEST_F(WalStatsTest, CountWhatWasDone) {
   EXPECT_EQ(stats.first_sequence, 3U);
 }
 
+TEST_F(WalStatsTest, ARingThatCannotBeReadIsNotTakenForAClosedLog) {
+  open();
+  append(3);
+  disk_.crash_process();
+  open(OpenMode::read_only);
+  EXPECT_EQ(wal_->stats().ring_reason, "a writer's, running or killed");
+  disk_.inject({.operations = On::open, .name_suffix = "ring"});
+  const auto stats = wal_->stats();
+  EXPECT_EQ(stats.ring_bytes, 0U);
+  EXPECT_NE(stats.ring_reason.find("are not seen"), std::string::npos) << stats.ring_reason;
+}
+
 TEST_F(WalStatsTest, AReadOnlyLogTellsTheSame) {
   open();
   append(3);
@@ -1301,10 +1724,13 @@ TEST_F(WalStatsTest, AReadOnlyLogTellsTheSame) {
   auto options = options_;
   options.mode = OpenMode::read_only;
   {
-    const auto stats = ok(Wal::open(options)).wal.stats();
+    auto wal = ok(Wal::open(options)).wal;
+    const auto stats = wal.stats();
     EXPECT_EQ(stats.segments, 1U);
     EXPECT_EQ(stats.next_sequence, 5U);
     EXPECT_EQ(stats.durable_sequence, 3U);
+    ok(wal.sync());  // it has appended nothing
+    EXPECT_EQ(wal.durable_position().sequence, 3U);
     EXPECT_EQ(stats.ring_bytes, 64 * kKiB);
   }
   wal_.reset();
@@ -1364,6 +1790,25 @@ TEST_F(WalCloseTest, OnAnErrorTheLogIsReleasedAllTheSame) {
   open();
   EXPECT_FALSE(recovery_.closed_cleanly);
   expect_records(0, 3);
+}
+
+TEST_F(WalCloseTest, AssigningAnotherLogClosesTheOneBefore) {
+  open();
+  append(1);
+  options_.directory = "other";
+  auto other = ok(Wal::open(options_)).wal;
+  ok(other.append(Record::put("0", value_of(0, 10))));
+  *wal_ = std::move(other);
+  append(1);
+  expect_records(0, 2);
+  auto& itself = *wal_;
+  *wal_ = std::move(itself);
+  append(1);
+  expect_records(0, 3);
+  options_.directory = "log";
+  open();
+  EXPECT_TRUE(recovery_.closed_cleanly);
+  expect_records(0, 1);
 }
 
 TEST_F(WalCloseTest, AMovedLogGoesOn) {
@@ -1610,6 +2055,47 @@ TEST_F(WalFullDiskTest, WithoutARingAWriteThatFindsNoSpaceIsNoFailure) {
   ok(wal_->sync());
   open_after_power_cut();
   expect_records(0, 6);
+}
+
+// What a refused append wrote has to be taken back: if that fails, so does the log.
+TEST_F(WalFullDiskTest, WithoutARingAWriteThatCannotBeTakenBackIsAFailure) {
+  options_.ring_bytes = WalOptions::kNoRing;
+  for (const auto operation : {On::truncate, On::sync}) {
+    options_.directory = fmt::format("log {}", testing::operation_name(operation));
+    open();
+    append(3);
+    ok(wal_->sync());
+    disk_.fail_nth(On::write, 0, ENOSPC);
+    disk_.fail_nth(operation, 0, EIO);
+    EXPECT_EQ(code_of(wal_->append(Record::put("large", std::string(30'000, 'x')))), "io");
+    disk_.clear_faults();
+    EXPECT_TRUE(wal_->stats().failure);
+    EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "io");
+    open_after_power_cut();
+    EXPECT_GE(recovery_.next_sequence, 3U);
+    EXPECT_LE(recovery_.next_sequence, 4U);
+  }
+}
+
+// Damage that comes to light when there is room again is told, and nothing is written.
+TEST_F(WalFullDiskTest, DamageIsNotedWhenThereIsRoomAgain) {
+  open();
+  append(3);
+  ok(wal_->sync());
+  const auto offset = read().front().position.offset;
+  append(3);
+  disk_.crash_process();
+  disk_.writes_may_hit_no_space(true);
+  leave_free(0);
+  open();
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  ok(disk_.flip_bit("log/000000.wal", offset + 20, 0));
+  ok(disk_.remove_file("log/ring"));
+  disk_.writes_may_hit_no_space(false);
+  disk_.set_capacity_bytes(kCapacityBytes);
+  const auto before = files();
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "damaged");
+  EXPECT_EQ(files(), before);
 }
 
 // A thin pool: allocated space does not hold what it promised. The ring keeps what was appended.

@@ -103,5 +103,16 @@ TEST_F(BlockWriterTest, AFailedWriteIsToldAndCanBeRepeated) {
   EXPECT_EQ(contents().substr(0, 5), std::string("text\0", 5));
 }
 
+// The zeros that fill the last block may be what fills the buffer.
+TEST_F(BlockWriterTest, AWriteThatFailsWhileTheLastBlockIsFilledIsTold) {
+  BlockWriter writer(*file_, 0, kBlock);
+  const std::string text(256 * 1024 - 10, 'x');
+  ASSERT_TRUE(writer.write(as_byte_view(text)));
+  disk_.fail_nth(testing::Operation::write, 0, EIO);
+  const auto failed = writer.finish();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, ErrorCode::io);
+}
+
 }  // namespace
 }  // namespace nori
