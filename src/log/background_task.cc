@@ -141,6 +141,7 @@ class BackgroundThreads::Pool {
 };
 
 BackgroundThreads::BackgroundThreads(unsigned count) : pool_(std::make_shared<Pool>()) {
+  static_cast<void>(io::posix_file_system());  // which counts forks from its first use on
   constexpr unsigned kCountMax = 64;
   const auto clamped = std::clamp(count, 1U, kCountMax);
   pool_->threads.reserve(clamped);

@@ -10,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "io/file_system.h"
-
 namespace nori {
 namespace {
 
@@ -153,7 +151,6 @@ TEST(BackgroundTaskThreadsTest, OneOfManyCanGoAtAnyTime) {
 }
 
 TEST(BackgroundTaskTest, AChildOfAForkHasNoneToWaitFor) {
-  static_cast<void>(io::posix_file_system());  // which counts forks
   auto two = threads(2);
   const pid_t child = ::fork();
   if (child == 0) {
