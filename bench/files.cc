@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 #include <new>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -110,6 +112,15 @@ Scratch::~Scratch() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
   sync_filesystem(path_.parent_path());
+}
+
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) {
+    throw std::runtime_error("cannot write " + path.string());
+  }
 }
 
 std::vector<std::filesystem::path> segment_files(const std::filesystem::path& directory) {

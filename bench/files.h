@@ -70,6 +70,9 @@ class Scratch {
   std::filesystem::path path_;
 };
 
+/// Writes a file anew. Throws if that fails.
+void write_text(const std::filesystem::path& path, const std::string& text);
+
 /// The segments of the log in `directory`, in their order.
 [[nodiscard]] std::vector<std::filesystem::path> segment_files(
     const std::filesystem::path& directory);

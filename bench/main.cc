@@ -7,12 +7,11 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "bench/codecs.h"
+#include "bench/files.h"
 #include "bench/machine.h"
 #include "bench/plot.h"
 #include "bench/report.h"
@@ -85,15 +84,6 @@ std::vector<RowKind> rows_of(const Arguments& arguments) {
   return rows;
 }
 
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) {
-    throw std::runtime_error("cannot write " + path);
-  }
-}
-
 std::string command_of(int argc, char** argv) {
   std::string command = "./dev bench";
   for (int i = 1; i < argc; ++i) {
@@ -120,10 +110,10 @@ bool run_rows(const Arguments& arguments, const Heading& heading,
     }
   }
   if (!arguments.markdown.empty()) {
-    write_file(arguments.markdown, markdown);
+    write_text(arguments.markdown, markdown);
   }
   if (!arguments.json.empty()) {
-    write_file(arguments.json, as_json(heading, results));
+    write_text(arguments.json, as_json(heading, results));
   }
   return std::ranges::none_of(results, &RowResult::failed);
 }

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
 #include <limits>
-#include <stdexcept>
 #include <string_view>
+
+#include "bench/files.h"
 
 namespace nori::bench {
 namespace {
@@ -130,15 +130,6 @@ std::string axes(const Plot& plot, const Axis& x, const Axis& y) {
   return svg + text_at(kLeft, kTop - 8, "middle", plot.y_title);
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) {
-    throw std::runtime_error("cannot write " + path.string());
-  }
-}
-
 Plot latency_plot(const RowResult& row) {
   constexpr std::array<std::pair<const char*, const char*>, 5> kPercentiles = {
       {{"p50_us", "p50"},
@@ -247,7 +238,7 @@ void write_plots(const RowResult& row, const std::filesystem::path& directory) {
        {std::pair{"latency", latency_plot(row)}, std::pair{"throughput", throughput_plot(row)},
         std::pair{"rate", time_plot(row)}}) {
     if (!plot.lines.empty()) {
-      write_file(directory / fmt::format("{}-{}.svg", row.name, what), as_svg(plot));
+      write_text(directory / fmt::format("{}-{}.svg", row.name, what), as_svg(plot));
     }
   }
 }

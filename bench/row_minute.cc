@@ -41,13 +41,8 @@ Measurement paced(const Setting& setting, std::uint64_t bytes_each, Write&& writ
   const auto end = begun + as_duration(setting.minute_seconds);
   auto next_tenth = begun + tenth;
   for (auto due = begun; due < end; due += pause) {
-    auto now = Clock::now();
-    while (now < due) {
-      now = Clock::now();
-    }
-    write();
+    measured.latencies_ns.push_back(static_cast<std::uint64_t>(time_at(due, write).count()));
     const auto done = Clock::now();
-    measured.latencies_ns.push_back(static_cast<std::uint64_t>((done - now).count()));
     bytes += bytes_each;
     for (; done >= next_tenth; next_tenth += tenth) {
       measured.over_time.push_back(static_cast<double>(bytes - bytes_before) / 1e6 * 10);

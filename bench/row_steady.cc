@@ -44,21 +44,11 @@ template <typename Append>
 std::vector<std::uint64_t> paced(double per_second, double seconds, Append&& append) {
   const auto count = static_cast<std::uint64_t>(per_second * seconds) + 1;
   const auto pause = as_duration(1 / per_second);
-  // Sleeping wakes too late for short pauses.
-  const bool sleeps = pause > std::chrono::milliseconds(1);
   std::vector<std::uint64_t> latencies_ns;
   latencies_ns.reserve(count);
   auto due = Clock::now();
   for (std::uint64_t i = 0; i < count; ++i, due += pause) {
-    if (sleeps) {
-      std::this_thread::sleep_until(due);
-    }
-    auto begun = Clock::now();
-    while (begun < due) {
-      begun = Clock::now();
-    }
-    append(i);
-    latencies_ns.push_back(static_cast<std::uint64_t>((Clock::now() - begun).count()));
+    latencies_ns.push_back(static_cast<std::uint64_t>(time_at(due, [&] { append(i); }).count()));
   }
   return latencies_ns;
 }

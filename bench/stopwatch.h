@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <thread>
 
 namespace nori::bench {
 
@@ -55,6 +56,21 @@ std::uint64_t repeat_for(double seconds, std::uint64_t stride, Work&& work) {
     }
   } while (Clock::now() < end);
   return i;
+}
+
+/// Calls `work()` as soon as it is `due`, however late that is by now; returns how long it took.
+template <typename Work>
+Clock::duration time_at(Clock::time_point due, Work&& work) {
+  auto begun = Clock::now();
+  // Sleeping wakes too late for short pauses.
+  if (due - begun > std::chrono::milliseconds(1)) {
+    std::this_thread::sleep_until(due);
+  }
+  while (begun < due) {
+    begun = Clock::now();
+  }
+  work();
+  return Clock::now() - begun;
 }
 
 }  // namespace nori::bench

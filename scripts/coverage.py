@@ -44,11 +44,10 @@ def exported(profiles):
     subprocess.run(["llvm-profdata-19", "merge", "-o", merged, *profiles.glob("*.profraw")], check=True)
     first, *others = [path for path in sorted((BUILD / "tests").iterdir())
                       if path.is_file() and os.access(path, os.X_OK)]
-    # It warns of the functions that are not counted: the tests' own.
     answer = subprocess.run(
         ["llvm-cov-19", "export", "-format=text", f"-instr-profile={merged}", first,
          *[f"-object={program}" for program in others], *[ROOT / part for part in PARTS]],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        stdout=subprocess.PIPE, check=True)
     return json.loads(answer.stdout)["data"][0]
 
 

@@ -1345,22 +1345,30 @@ TEST_F(WalReadTest, RangeForEndsAtTheEndOrAnError) {
 // As by a writer in another process that deletes what is no longer wanted.
 class WalShrinkingTest : public WalReadTest {
  protected:
-  // Removes the first segments at the disk's n-th operation from now. Returns whether it came to
-  // that.
+  // Does the work again and again, on the whole log, of which the first segments go at the disk's
+  // 1st, 2nd, ... operation; the last time they stay.
   template <typename Work>
-  bool shrink_at(std::uint64_t n, std::uint64_t segments, Work work) {
-    std::uint64_t operations = 0;
-    disk_.set_latency([&](On) {
-      if (operations++ == n) {
-        for (std::uint64_t id = 0; id < segments; ++id) {
-          ok(disk_.remove_file(fmt::format("log/00000{}.wal", id)));
+  void shrink_at_every_operation(std::uint64_t segments, Work work) {
+    const auto all = files();
+    bool struck = true;
+    for (std::uint64_t n = 0; struck; ++n) {
+      SCOPED_TRACE(fmt::format("{} at operation {}", segments, n));
+      std::uint64_t operations = 0;
+      disk_.set_latency([&](On) {
+        if (operations++ == n) {
+          for (std::uint64_t id = 0; id < segments; ++id) {
+            ok(disk_.remove_file(fmt::format("log/00000{}.wal", id)));
+          }
         }
+        return std::chrono::microseconds{0};
+      });
+      work();
+      disk_.set_latency({});
+      struck = operations > n;
+      for (const auto& [name, bytes] : all) {
+        ok(disk_.write_file("log/" + name, bytes));
       }
-      return std::chrono::microseconds{0};
-    });
-    work();
-    disk_.set_latency({});
-    return operations > n;
+    }
   }
 };
 
@@ -1371,56 +1379,41 @@ class WalShrinkingTest : public WalReadTest {
 TEST_F(WalShrinkingTest, WhatGoesMeanwhileIsGoneAndNotDamaged) {
   fill();
   wal_.reset();
-  const auto all = files();
   for (const std::uint64_t segments : {1, 2}) {
     const Sequence first_left = segments == 1 ? 4 : 7;
     for (const ReadFrom& from : {ReadFrom{begin_of_log}, ReadFrom{Sequence{5}}, ReadFrom{at_ms(0)},
                                  ReadFrom{at_ms(1550)}}) {
-      bool struck = true;
-      for (std::uint64_t n = 0; struck; ++n) {
-        SCOPED_TRACE(fmt::format("{} at operation {}", segments, n));
-        for (const auto& [name, bytes] : all) {
-          ok(disk_.write_file("log/" + name, bytes));
+      shrink_at_every_operation(segments, [&] {
+        open(OpenMode::read_only);
+        auto reader = wal_->read_from(from);
+        if (!reader) {
+          EXPECT_EQ(code_of(reader), "gone") << reader.error().message;
+          return;
         }
-        struck = shrink_at(n, segments, [&] {
-          open(OpenMode::read_only);
-          auto reader = wal_->read_from(from);
-          if (!reader) {
-            EXPECT_EQ(code_of(reader), "gone") << reader.error().message;
+        std::vector<Sequence> found;
+        for (const auto& entry : *reader) {
+          if (!entry) {
+            EXPECT_EQ(code_of(entry), "gone") << entry.error().message;
             return;
           }
-          std::vector<Sequence> found;
-          for (const auto& entry : *reader) {
-            if (!entry) {
-              EXPECT_EQ(code_of(entry), "gone") << entry.error().message;
-              return;
-            }
-            found.push_back(entry->sequence);
-          }
-          ASSERT_FALSE(found.empty());
-          EXPECT_LE(found.front(), std::max<Sequence>(first_left, 6));
-          EXPECT_EQ(found.back(), 9U);
-          EXPECT_EQ(found.size(), 10 - found.front()) << "without a hole";
-        });
-      }
-    }
-    bool struck = true;
-    for (std::uint64_t n = 0; struck; ++n) {
-      SCOPED_TRACE(fmt::format("{} at operation {}", segments, n));
-      for (const auto& [name, bytes] : all) {
-        ok(disk_.write_file("log/" + name, bytes));
-      }
-      struck = shrink_at(n, segments, [&] {
-        open(OpenMode::read_only);
-        const auto position = ok(wal_->position_at(at_ms(0)));
-        EXPECT_TRUE(position.sequence == 0 || position.sequence == first_left) << position.sequence;
-        const auto report = ok(verify("log", &disk_));
-        EXPECT_TRUE(report.damages.empty()) << report.damages.front().reason;
-        EXPECT_TRUE(report.first_sequence == 0 || report.first_sequence == first_left)
-            << report.first_sequence;
-        EXPECT_EQ(report.next_sequence, 10U);
+          found.push_back(entry->sequence);
+        }
+        ASSERT_FALSE(found.empty());
+        EXPECT_LE(found.front(), std::max<Sequence>(first_left, 6));
+        EXPECT_EQ(found.back(), 9U);
+        EXPECT_EQ(found.size(), 10 - found.front()) << "without a hole";
       });
     }
+    shrink_at_every_operation(segments, [&] {
+      open(OpenMode::read_only);
+      const auto position = ok(wal_->position_at(at_ms(0)));
+      EXPECT_TRUE(position.sequence == 0 || position.sequence == first_left) << position.sequence;
+      const auto report = ok(verify("log", &disk_));
+      EXPECT_TRUE(report.damages.empty()) << report.damages.front().reason;
+      EXPECT_TRUE(report.first_sequence == 0 || report.first_sequence == first_left)
+          << report.first_sequence;
+      EXPECT_EQ(report.next_sequence, 10U);
+    });
   }
 }
 
