@@ -16,7 +16,7 @@ namespace nori {
 /// cache.
 ///
 /// Beside std::mutex, appends of 100 bytes on 2 cores: 2 threads 7.5 M/s in place of 4.9, 8 threads
-/// 6.0 in place of 3.5, one thread no less (bench: row append-threads). Looking all the time gains
+/// 6.0 in place of 3.5, one thread no less (docs/performance.md). Looking all the time gains
 /// nothing over std::mutex; waking at most one sleeper at a time, as Go's mutex, nothing over this.
 ///
 /// Threads: any. Who waits may be overtaken; over milliseconds all get on alike.

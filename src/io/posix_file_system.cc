@@ -246,7 +246,7 @@ constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
 
 // What is asked of a file's status. Never its times: since Linux 6.13 who asks for them has the
-// next write begin a transaction for new ones (durable-1: 83 us a commit in place of 55).
+// next write begin a transaction for new ones (docs/performance.md: 28 us a commit).
 constexpr unsigned kStatusAsked = STATX_TYPE | STATX_INO | STATX_SIZE | STATX_NLINK | STATX_UID;
 
 /// Of the file with that descriptor, or of an entry of that directory. False with errno.
