@@ -911,12 +911,9 @@ Result<std::unique_ptr<io::File>> State::open(const HandleOrigin& origin, Inode&
   auto fate = decide(operation, opened, name);
   // On some filesystems a refused O_DIRECT leaves the new file behind.
   if (fate.takes_effect && is_made) {
-    if (inode == nullptr) {
-      inode = &make_inode(false);
-      set_name(directory, name, inode->number);
-    } else if (inode->contents.size() != 0) {
-      inode->contents.resize(0);
-    }
+    auto& made = make_inode(false);
+    set_name(directory, name, made.number);
+    inode = &made;
   }
   NORI_TRY(fate.result());
   if (access == io::Access::write_direct &&

@@ -39,7 +39,9 @@ enum class Access : std::uint8_t {
 /// Whether open() makes the file.
 enum class Creation : std::uint8_t {
   existing,  ///< It must be there: otherwise an error with ENOENT.
-  replace,   ///< Made new and empty; one that is there is emptied. (0600, umask respected)
+  /// A new and empty file (0600, umask respected). One that is there loses the name and keeps its
+  /// bytes: after a power cut within a rename both names may lead to it.
+  replace,
 };
 
 /// Names a file, whatever name it has: device and inode.

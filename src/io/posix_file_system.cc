@@ -275,7 +275,7 @@ Result<struct statx> status_of_file(int fd, const std::string& path) {
 }
 
 int open_flags(Access access, Creation creation) {
-  const int creating = creation == Creation::replace ? O_CREAT | O_TRUNC : 0;
+  const int creating = creation == Creation::replace ? O_CREAT | O_EXCL : 0;
   switch (access) {
     case Access::read:
       // Not to wait for a writer where the name leads to a pipe. Plain files do not care.
@@ -296,14 +296,39 @@ class PosixFile final : public File {
         direct_alignment_(direct_alignment) {}
 
   Result<void> open(int directory, const std::string& name, Access access, Creation creation) {
-    if (const int error = descriptor_.open_with([&] {
-          return ::openat(directory, name.c_str(), open_flags(access, creation), kFileMode);
-        });
-        error != 0) {
+    const auto open = [&] {
+      return descriptor_.open_with([&] {
+        return ::openat(directory, name.c_str(), open_flags(access, creation), kFileMode);
+      });
+    };
+    int error = open();
+    if (error == EEXIST) {
+      NORI_TRY(remove_file(directory, name));
+      error = open();
+    }
+    if (error != 0) {
       return failure(error, path_, "{}{}", creation == Creation::replace ? "create" : "open",
                      is_direct_ ? " for direct I/O" : "");
     }
     id_ = id_from(NORI_TRY(status_of_file(descriptor_.get(), path_)));
+    return {};
+  }
+
+  // Removed, not emptied: after a power cut another name may lead to it.
+  Result<void> remove_file(int directory, const std::string& name) {
+    struct statx status = {};
+    if (!read_status(directory, name.c_str(), status)) {
+      return failure(errno, path_, "read its status");
+    }
+    if (!S_ISREG(status.stx_mode)) {
+      const int error = S_ISLNK(status.stx_mode)   ? ELOOP
+                        : S_ISDIR(status.stx_mode) ? EISDIR
+                                                   : EINVAL;
+      return failure(error, path_, "create");
+    }
+    if (repeat_interrupted([&] { return ::unlinkat(directory, name.c_str(), 0); }) != 0) {
+      return failure(errno, path_, "replace");
+    }
     return {};
   }
 

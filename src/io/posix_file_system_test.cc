@@ -356,6 +356,14 @@ TEST_F(PosixFileTest, OpeningWhatIsNoFileIsAnError) {
                EISDIR, "inner");
 }
 
+TEST_F(PosixFileTest, AFileThatIsReplacedKeepsItsBytesUnderItsOtherName) {
+  make("a", "hello");
+  fs::create_hard_link(root_ / "a", root_ / "b");
+  const auto made = open("a", Access::write_buffered, Creation::replace);
+  EXPECT_EQ(contents_of(root_ / "a"), "");
+  EXPECT_EQ(contents_of(root_ / "b"), "hello");
+}
+
 TEST_F(PosixFileTest, APipeIsRefusedAndNotWaitedFor) {
   ASSERT_EQ(::mkfifo((root_ / "pipe").c_str(), 0600), 0);
   for (const auto access : {Access::read, Access::write_buffered}) {
