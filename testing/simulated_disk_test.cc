@@ -530,12 +530,16 @@ TEST_F(SimulatedDiskTest, NamesThatLeadNowhereAnswerEnoent) {
   EXPECT_EQ(directory_->map("a").error().code, ErrorCode::io);
 }
 
-TEST_F(SimulatedDiskTest, ReplacingEmptiesTheFileAndKeepsItsIdentity) {
-  const auto id = make("a")->id();
-  ASSERT_TRUE(write(*make("a"), 0, "text"));
-  EXPECT_EQ(make("a")->id(), id);
+TEST_F(SimulatedDiskTest, ReplacingGivesTheNameToANewFile) {
+  const auto before = make("a");
+  ASSERT_TRUE(write(*before, 0, "text"));
+  const auto after = make("a");
+  EXPECT_NE(after->id(), before->id());
   EXPECT_EQ(contents("a"), "");
-  EXPECT_EQ(directory_->id_of("a"), id);
+  EXPECT_EQ(directory_->id_of("a"), after->id());
+  std::string text(4, '-');
+  EXPECT_EQ(before->read_at(0, std::as_writable_bytes(std::span(text))), 4U);
+  EXPECT_EQ(text, "text");
 }
 
 TEST_F(SimulatedDiskTest, ARemovedFileStaysReadableToWhoeverHoldsIt) {

@@ -24,6 +24,8 @@ struct Damage {
 /// What one segment holds.
 struct SegmentReport {
   std::uint64_t segment_id = 0;
+  /// Of a compacted file; else the same.
+  std::uint64_t last_segment_id = 0;
   std::string file;
   std::uint64_t bytes = 0;
   std::uint64_t records = 0;

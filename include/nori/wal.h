@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "nori/compaction.h"
 #include "nori/error.h"
 #include "nori/latency.h"
 #include "nori/options.h"
@@ -326,6 +327,16 @@ class Wal {
   [[nodiscard]] Position current_position() const;
   /// Behind the last record known to be durable.
   [[nodiscard]] Position durable_position() const;
+
+  /// Rewrites sealed segments to what is still wanted of them, several into one file where they
+  /// have become small. Appends, readers and followers go on meanwhile: sequences stay, and a
+  /// reader by position, sequence or time finds its place, or the next record left. Whole files at
+  /// a time; the active segment is left alone, and so is what would not become smaller. One at a
+  /// time: another call waits.
+  ///
+  /// Errors: `damaged`: a place among them is bad, names it. `no_space`, `io`: each file is as it
+  ///         was, or replaced as a whole; the log goes on. `invalid_argument` (read-only).
+  [[nodiscard]] Result<CompactionReport> compact(const CompactionOptions& options = {});
 
   /// Ends the active segment and begins the next. Nothing happens where it holds no record yet.
   [[nodiscard]] Result<void> rotate();

@@ -44,11 +44,17 @@ std::optional<RotationPayload> decode_rotation(ByteView payload) noexcept {
 }
 
 bool FrameChain::may_be_continued_by(const FrameHeader& header) const noexcept {
-  if (header.first_sequence != next_sequence) {
+  if (header.first_sequence != next_sequence || header.kind == FrameKind::compacted) {
     return false;
   }
   return header.kind == FrameKind::opening ? epoch_number(header.epoch) > epoch_number(epoch)
                                            : header.epoch == epoch;
+}
+
+bool FrameChain::may_be_continued_in_compacted(const FrameHeader& header) const noexcept {
+  return (header.kind == FrameKind::compacted || header.kind == FrameKind::rotation) &&
+         header.first_sequence == next_sequence &&
+         (header.epoch == epoch || epoch_number(header.epoch) > epoch_number(epoch));
 }
 
 bool FrameChain::continued_by(const FrameHeader& header, ByteView payload) const noexcept {

@@ -4,7 +4,8 @@
 //        0     4  header_crc32c    of the 38 bytes behind it, seeded with the frame's place
 //        4     4  payload_crc32c   of the payload, exclusive-or the place's seed rotated by 16
 //        8     4  payload_bytes
-//       12     4  kind             in the upper 4 bits; record_count in the lower 28
+//       12     4  kind             in the upper 4 bits; record_count in the lower 28 (of a
+//                                  compacted frame: sequences, whether or not a record is left)
 //       16     8  first_sequence   of the first record; without records, of the next one
 //       24     8  epoch            number in the upper 24 bits, 40 random bits below
 //       32     6  time_ms          since 1970; never lower than in the frame before
@@ -41,15 +42,18 @@ enum class FrameKind : std::uint8_t {
   rotation = 4,  ///< The segment's last frame: RotationPayload.
   close = 5,     ///< The log was closed here: a SegmentSummary; fills the file's last block.
   gap = 6,       ///< Reserved for repair.
+  /// What compaction left of the records of a range (format/compacted_frame.h).
+  compacted = 7,
 };
 
 inline constexpr std::size_t kFrameHeaderBytes = 42;
 inline constexpr std::uint64_t kPayloadBytesMax = 0xffff'ffffU;
+inline constexpr std::uint64_t kFrameTimeMsMax = (std::uint64_t{1} << 48) - 1;
 inline constexpr std::uint64_t kRecordsPerFrameMax = (std::uint64_t{1} << 28) - 1;
 
 struct FrameHeader {
   FrameKind kind = FrameKind::records;
-  std::uint32_t record_count = 0;
+  std::uint32_t record_count = 0;  ///< Sequences covered, where the kind is `compacted`.
   std::uint64_t payload_bytes = 0;
   std::uint32_t payload_crc32c = 0;  ///< As computed over the payload alone.
   Sequence first_sequence = 0;
@@ -114,6 +118,9 @@ struct FrameChain {
   [[nodiscard]] bool continued_by(const FrameHeader& header, ByteView payload) const noexcept;
   /// As far as the header alone can tell: the payload of an opening is not looked at.
   [[nodiscard]] bool may_be_continued_by(const FrameHeader& header) const noexcept;
+  /// The same, in a compacted file: there the opening frames are gone, and any frame may be the
+  /// first of a later epoch.
+  [[nodiscard]] bool may_be_continued_in_compacted(const FrameHeader& header) const noexcept;
   void advance(const FrameHeader& header) noexcept;
 };
 
@@ -128,7 +135,7 @@ inline constexpr std::uint64_t kMarkDistanceMax = 0xffff'ffffU;
 inline bool kind_is_defined(std::uint32_t kind_and_count) noexcept {
   const auto kind = kind_and_count >> 28;
   const auto count = kind_and_count & kRecordCountMask;
-  return kind >= 1 && kind <= 6 && ((kind == 1) == (count != 0));
+  return kind >= 1 && kind <= 7 && ((kind == 1 || kind == 7) == (count != 0));
 }
 
 }  // namespace detail

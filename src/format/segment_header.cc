@@ -64,9 +64,10 @@ std::expected<SegmentHeader, HeaderError> decode_segment_header(ByteView bytes) 
     return std::unexpected(
         HeaderError{.fault = HeaderFault::unsupported_version, .version = version});
   }
-  if (header.generation != 0 || header.first_segment != header.last_segment ||
-      !is_first_offset(header.first_offset) ||
-      std::max({header.first_segment, header.first_sequence, header.ring_base}) > kCountMax) {
+  const bool range_fits = header.is_compacted() ? header.first_segment <= header.last_segment
+                                                : header.first_segment == header.last_segment;
+  if (!range_fits || !is_first_offset(header.first_offset) ||
+      std::max({header.last_segment, header.first_sequence, header.ring_base}) > kCountMax) {
     return std::unexpected(HeaderError{.fault = HeaderFault::bad});
   }
   return header;

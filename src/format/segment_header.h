@@ -3,7 +3,7 @@
 //   offset  size  field
 //        0     8  magic            "noriwal\n"
 //        8     4  version          1; it stands for everything in the file
-//       12     4  generation       0; compaction counts it up
+//       12     4  generation       0; how often its records were compacted
 //       16    16  log_id           random, drawn when the log was created
 //       32     8  first_segment    the ids this file covers: one, unless compacted
 //       40     8  last_segment
@@ -12,7 +12,8 @@
 //       64     8  durable_mark     when the file was made; everything before it was durable
 //       72     8  created_ms       since 1970
 //       80     8  first_offset     of the first frame; 1 MiB at most
-//       88     8  ring_base        where the ring has this file's byte 0 (format/ring_header.h)
+//       88     8  ring_base        where the ring has this file's byte 0 (format/ring_header.h); 0
+//                                  in a compacted file, which the ring has not
 //       96    28  zeros
 //      124     4  crc32c           of the 124 bytes before it, seeded with the segment's place
 //
@@ -53,6 +54,9 @@ struct SegmentHeader {
   std::uint64_t created_ms = 0;
   std::uint64_t first_offset = 0;
   std::uint64_t ring_base = 0;
+
+  /// Compaction made it of first_segment to last_segment.
+  [[nodiscard]] bool is_compacted() const noexcept { return generation != 0; }
 
   /// What frames of this segment are bound to.
   [[nodiscard]] std::uint32_t seed() const noexcept {

@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/make_error.h"
 #include "base/try.h"
-#include "segment/segment_name.h"
+#include "format/frame_records.h"
+#include "log/log_listing.h"
 
 namespace nori {
 
@@ -32,10 +36,28 @@ Result<void> FrameWalker::refresh_ring() {
   return {};
 }
 
-// Leaves segment_ empty, and a stop reason, where there is no file.
+void FrameWalker::set_segments(const std::vector<SegmentFile>& segments) {
+  compacted_.clear();
+  std::ranges::copy_if(segments, std::back_inserter(compacted_), &SegmentFile::is_compacted);
+}
+
+SegmentFile FrameWalker::file_of(std::uint64_t segment_id) const {
+  const auto found = std::ranges::find_if(
+      compacted_, [&](const SegmentFile& file) { return file.covers(segment_id); });
+  return found != compacted_.end() ? *found : SegmentFile(segment_id);
+}
+
+// Leaves segment_ empty, and a stop reason, where there is no file that begins with this segment.
 Result<void> FrameWalker::open_segment() {
   segment_.reset();
-  segment_ = NORI_TRY(SegmentReader::open_if_there(*directory_, place_.segment_id));
+  for (int attempt = 0; attempt < 2 && segment_ == nullptr; ++attempt) {
+    if (attempt == 1) {
+      set_segments(NORI_TRY(list_log(*directory_)).segments);
+    }
+    if (const auto file = file_of(place_.segment_id); file.first == place_.segment_id) {
+      segment_ = NORI_TRY(SegmentReader::open_if_there(*directory_, file));
+    }
+  }
   if (segment_ == nullptr) {
     stop_reason_ = fmt::format("{} is missing", segment_name(place_.segment_id));
   }
@@ -61,6 +83,7 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_segment() {
     return std::nullopt;
   }
   const auto& header_of_segment = *segment_->header();
+  seed_ = header_of_segment.seed();
   place_.ring_base = header_of_segment.ring_base;
   if (place_.offset == 0) {
     place_.offset = header_of_segment.first_offset;
@@ -77,7 +100,8 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_segment() {
     stop_reason_ = "no valid frame header";
     return std::nullopt;
   }
-  if (!chain_.may_be_continued_by(*header)) {
+  if (header_of_segment.is_compacted() ? !chain_.may_be_continued_in_compacted(*header)
+                                       : !chain_.may_be_continued_by(*header)) {
     stop_reason_ = "a frame of another life of the log";
     return std::nullopt;
   }
@@ -87,14 +111,17 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_segment() {
     stop_reason_ = "the frame's payload does not match its checksum";
     return std::nullopt;
   }
+  const auto payload = bytes.subspan(kFrameHeaderBytes);
   return WalkedFrame{.place = place_,
                      .header = *header,
-                     .payload = bytes.subspan(kFrameHeaderBytes),
-                     .from_ring = false};
+                     .payload = payload,
+                     .from_ring = false,
+                     .records = FrameRecords(*header, payload).count()};
 }
 
 Result<std::optional<WalkedFrame>> FrameWalker::next_in_ring() {
-  if (ring_ == nullptr || place_.offset == 0) {
+  if (ring_ == nullptr || place_.offset == 0 ||
+      (segment() != nullptr && segment_->name().is_compacted)) {
     return std::nullopt;
   }
   const auto header = NORI_TRY(ring_->header_at(seed_, place_.offset, place_.ring_address()));
@@ -105,7 +132,11 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_ring() {
   if (!payload) {
     return std::nullopt;
   }
-  return WalkedFrame{.place = place_, .header = *header, .payload = *payload, .from_ring = true};
+  return WalkedFrame{.place = place_,
+                     .header = *header,
+                     .payload = *payload,
+                     .from_ring = true,
+                     .records = header->record_count};
 }
 
 const WalkedFrame* FrameWalker::next_at_hand() noexcept {
@@ -127,6 +158,7 @@ const WalkedFrame* FrameWalker::next_at_hand() noexcept {
   frame_.header = *header;
   frame_.payload = payload;
   frame_.from_ring = false;
+  frame_.records = header->record_count;
   chain_.advance(*header);
   place_.offset += header->frame_bytes();
   return &frame_;
@@ -178,15 +210,14 @@ Result<std::optional<WalkedFrame>> FrameWalker::next() {
   return std::nullopt;
 }
 
-bool FrameWalker::continues(const WalkedFrame& frame) const {
-  if (!chain_.continued_by(frame.header, frame.payload)) {
-    return false;
+bool FrameWalker::continues(const WalkedFrame& frame) {
+  if (frame.header.kind == FrameKind::rotation) {
+    const auto rotation = decode_rotation(frame.payload);
+    return rotation && rotation->next_segment_id == next_segment_id();
   }
-  if (frame.header.kind != FrameKind::rotation) {
-    return true;
-  }
-  const auto rotation = decode_rotation(frame.payload);
-  return rotation && rotation->next_segment_id == place_.segment_id + 1;
+  // Of a compacted frame the header has said all.
+  return frame.header.kind == FrameKind::compacted ||
+         chain_.continued_by(frame.header, frame.payload);
 }
 
 void FrameWalker::advance(const WalkedFrame& frame) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "format/frame.h"
 #include "io/file_system.h"
@@ -38,6 +39,7 @@ struct WalkedFrame {
   FrameHeader header;
   ByteView payload;
   bool from_ring = false;
+  std::uint64_t records = 0;  ///< Those that are left, where the frame is a compacted one.
 
   [[nodiscard]] std::uint64_t end_offset() const noexcept {
     return place.offset + header.frame_bytes();
@@ -48,6 +50,9 @@ struct WalkedFrame {
 /// where it is valid there, else from the ring. It stops where neither has one, and can be asked
 /// again.
 ///
+/// A compacted file is read where its segments were. Where a walk comes to a segment in the middle
+/// of one, the segment is missing: whoever wants to go on seeks its sequence.
+///
 /// Beside a live writer a frame leaves the ring only when it is in its segment: so a place that is
 /// bad in the segment, then absent from the ring, is read again in the segment before the walker
 /// stops there.
@@ -55,13 +60,23 @@ struct WalkedFrame {
 /// Threads: one at a time. Lifetime: the directory outlives it.
 class FrameWalker {
  public:
+  /// `segments` are the log's files, as far as they are known.
   explicit FrameWalker(io::Directory& directory, const LogId& log_id,
-                       RingAccess ring_access = RingAccess::required)
-      : directory_(&directory), log_id_(log_id), ring_access_(ring_access) {}
+                       RingAccess ring_access = RingAccess::required,
+                       const std::vector<SegmentFile>& segments = {})
+      : directory_(&directory), log_id_(log_id), ring_access_(ring_access) {
+    set_segments(segments);
+  }
 
   /// Goes to a place and the chain that leads to it. `offset` 0 is the segment's first frame; where
   /// the segment has a file, its header's ring_base counts.
   void seek(const WalkPoint& point);
+  /// The same, where the log's files are known.
+  void seek(const WalkPoint& point, const std::vector<SegmentFile>& segments) {
+    set_segments(segments);
+    segment_.reset();
+    seek(point);
+  }
 
   /// The next frame, or nothing: then stop_reason() says what is there instead.
   /// Errors: `io`, where a file cannot be read; `unsupported_version`.
@@ -92,11 +107,18 @@ class FrameWalker {
   /// Opens the ring if there is one and it is not open, or is no longer the one of that name.
   [[nodiscard]] Result<void> refresh_ring();
 
+  /// The id behind the last segment of the file that place() is in.
+  [[nodiscard]] std::uint64_t next_segment_id() noexcept {
+    return (segment() != nullptr ? segment()->name().last : place_.segment_id) + 1;
+  }
+
  private:
+  void set_segments(const std::vector<SegmentFile>& segments);
+  [[nodiscard]] SegmentFile file_of(std::uint64_t segment_id) const;
   [[nodiscard]] Result<void> open_segment();
   [[nodiscard]] Result<std::optional<WalkedFrame>> next_in_segment();
   [[nodiscard]] Result<std::optional<WalkedFrame>> next_in_ring();
-  [[nodiscard]] bool continues(const WalkedFrame& frame) const;
+  [[nodiscard]] bool continues(const WalkedFrame& frame);
   void advance(const WalkedFrame& frame);
 
   io::Directory* directory_;
@@ -108,6 +130,7 @@ class FrameWalker {
   bool in_ring_ = false;     ///< The last frame came from the ring: look there first.
   bool in_segment_ = false;  ///< The last frame came from segment_, and was not its last one.
   WalkedFrame frame_;        ///< For next_at_hand().
+  std::vector<SegmentFile> compacted_;  ///< The compacted files, when last looked.
   std::unique_ptr<SegmentReader> segment_;
   std::unique_ptr<RingView> ring_;
   std::string ring_note_;

@@ -22,8 +22,8 @@ constexpr std::uint64_t kProgressStrideBytes = 8 * kMiB;
 // How often a listing that changes under a read-only opening is read again.
 constexpr int kAttemptsMax = 20;
 
-std::string path_of(const io::Directory& directory, std::uint64_t segment_id) {
-  return (directory.path() / segment_name(segment_id)).string();
+std::string path_of(const io::Directory& directory, const SegmentFile& file) {
+  return (directory.path() / file.name()).string();
 }
 
 class Scanner {
@@ -34,7 +34,7 @@ class Scanner {
 
   Result<void> run(Verification verification) {
     scan_.listing = NORI_TRY(list_log(directory_));
-    if (scan_.listing.segment_ids.empty() && scan_.listing.foreign_segments.empty()) {
+    if (files().empty() && scan_.listing.foreign_segments.empty()) {
       return no_segments();
     }
     if (NORI_TRY(creation_was_cut_short())) {
@@ -49,7 +49,7 @@ class Scanner {
         NORI_TRY(ends_in_close_frame())) {
       return {};
     }
-    walker_.emplace(directory_, scan_.log_id, ring_access_);
+    walker_.emplace(directory_, scan_.log_id, ring_access_, files());
     NORI_TRY(walker_->refresh_ring());
     scan_.info.ring_note = walker_->ring_note();
     NORI_TRY(find_start(verification));
@@ -60,7 +60,7 @@ class Scanner {
   }
 
  private:
-  const std::vector<std::uint64_t>& ids() const { return scan_.listing.segment_ids; }
+  const std::vector<SegmentFile>& files() const { return scan_.listing.segments; }
 
   Result<void> no_segments() {
     if (scan_.listing.has_ring) {
@@ -82,7 +82,7 @@ class Scanner {
 
   // Only a first segment's header can be half there: every later one was durable before its name.
   Result<bool> creation_was_cut_short() {
-    if (scan_.listing.has_ring || ids().size() != 1 || ids().front() != 0 ||
+    if (scan_.listing.has_ring || files().size() != 1 || files().front() != SegmentFile(0) ||
         !scan_.listing.foreign_segments.empty()) {
       return false;
     }
@@ -122,8 +122,8 @@ class Scanner {
   // be a log's.
   Result<void> identify() {
     bool found = false;
-    for (const auto id : ids()) {
-      const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+    for (const auto& file : files()) {
+      const auto segment = NORI_TRY(SegmentReader::open(directory_, file));
       if (segment->header_fits()) {
         scan_.log_id = segment->header()->log_id;
         found = true;
@@ -134,7 +134,7 @@ class Scanner {
         return make_error(
             ErrorCode::unsupported_version,
             "{}: format version {} is newer than this library's {}; use a newer library",
-            path_of(directory_, id), header.error().version, kFormatVersion);
+            path_of(directory_, file), header.error().version, kFormatVersion);
       }
     }
     if (!scan_.listing.foreign_segments.empty()) {
@@ -146,12 +146,12 @@ class Scanner {
       return make_error(ErrorCode::damaged,
                         "{} at offset 0: not a segment of a log, or its header is damaged; restore "
                         "it from a copy, or move it away",
-                        path_of(directory_, ids().front()));
+                        path_of(directory_, files().front()));
     }
-    for (std::size_t i = 1; i < ids().size(); ++i) {
-      if (ids()[i] != ids()[i - 1] + 1) {
-        damaged(ids()[i - 1] + 1, 0,
-                fmt::format("the segment is missing, but {} is there", segment_name(ids()[i])));
+    for (std::size_t i = 1; i < files().size(); ++i) {
+      if (files()[i].first != files()[i - 1].last + 1) {
+        damaged(files()[i - 1].last + 1, 0,
+                fmt::format("the segment is missing, but {} is there", files()[i].name()));
         break;
       }
     }
@@ -159,7 +159,7 @@ class Scanner {
   }
 
   Result<bool> ends_in_close_frame() {
-    const auto segment = NORI_TRY(SegmentReader::open(directory_, ids().back()));
+    const auto segment = NORI_TRY(SegmentReader::open(directory_, files().back()));
     if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
       return false;
     }
@@ -170,7 +170,7 @@ class Scanner {
     const auto& header = *segment->header();
     scan_.closed_cleanly = true;
     scan_.end = {
-        .segment_id = ids().back(), .offset = close->offset, .ring_base = header.ring_base};
+        .segment_id = files().back().first, .offset = close->offset, .ring_base = header.ring_base};
     scan_.chain = {.next_sequence = close->header.first_sequence,
                    .epoch = close->header.epoch,
                    .time_ms = close->header.time_ms};
@@ -192,14 +192,15 @@ class Scanner {
             .first_offset = header.first_offset,
             .ring_base = header.ring_base,
             .created_ms = header.created_ms,
-            .has_file = true};
+            .has_file = true,
+            .is_compacted = header.is_compacted()};
   }
 
   // Behind the newest segment that has a footer, or at the first segment.
   Result<void> find_start(Verification verification) {
     if (verification == Verification::tail) {
-      for (auto i = ids().size(); i-- > 0;) {
-        const auto segment = NORI_TRY(SegmentReader::open(directory_, ids()[i]));
+      for (auto i = files().size(); i-- > 0;) {
+        const auto segment = NORI_TRY(SegmentReader::open(directory_, files()[i]));
         if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
           continue;
         }
@@ -211,28 +212,28 @@ class Scanner {
                        .epoch = footer->epoch,
                        .time_ms = footer->last_time_ms};
         scan_.durable_mark = footer->durable_mark;
-        walker_->seek({.place = {.segment_id = ids()[i] + 1}, .chain = scan_.chain});
+        walker_->seek({.place = {.segment_id = files()[i].last + 1}, .chain = scan_.chain});
         scan_.end = walker_->place();
         return {};
       }
     }
-    const auto segment = NORI_TRY(SegmentReader::open(directory_, ids().front()));
+    const auto segment = NORI_TRY(SegmentReader::open(directory_, files().front()));
     if (segment->header_fits()) {
       const auto& header = *segment->header();
       scan_.chain = {.next_sequence = header.first_sequence, .epoch = header.epoch, .time_ms = 0};
     }
-    walker_->seek({.place = {.segment_id = ids().front()}, .chain = scan_.chain});
+    walker_->seek({.place = {.segment_id = files().front().first}, .chain = scan_.chain});
     scan_.end = walker_->place();
     if (!segment->header_fits() || segment->header()->log_id != scan_.log_id) {
-      damaged(ids().front(), 0, "bad segment header");
+      damaged(files().front().first, 0, "bad segment header");
     }
     return {};
   }
 
   Result<void> walk() {
-    for (const auto id : ids()) {
-      if (id >= walker_->place().segment_id) {
-        const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+    for (const auto& file : files()) {
+      if (file.first >= walker_->place().segment_id) {
+        const auto segment = NORI_TRY(SegmentReader::open(directory_, file));
         progress_.bytes_total += NORI_TRY(segment->size());
       }
     }
@@ -269,24 +270,19 @@ class Scanner {
         scan_.segments_to_rewrite.back().segment_id != frame.place.segment_id) {
       NORI_TRY(begin_segment(frame.place, chain_before));
     }
-    const bool is_far =
-        checkpoints_.empty() || checkpoints_.back().place.segment_id != frame.place.segment_id ||
-        frame.place.offset >= checkpoints_.back().place.offset + kCheckpointStrideBytes;
-    // The ring's first frame is a checkpoint too: from it on the segment may hold nothing.
-    const bool is_first_from_ring = frame.from_ring && !first_from_ring_;
-    if (is_far || is_first_from_ring) {
-      checkpoints_.push_back({.place = frame.place, .chain = chain_before});
-    }
-    if (is_first_from_ring) {
-      first_from_ring_ = checkpoints_.size() - 1;
+    if (scan_.segments_to_rewrite.back().is_compacted) {
+      // Was durable as a whole before it had its name: nothing up to here is written again.
+      checkpoints_.clear();
+    } else {
+      note_checkpoint(frame, chain_before);
     }
     ends_in_close_ = frame.header.kind == FrameKind::close && !frame.from_ring;
     scan_.durable_mark = std::max(scan_.durable_mark, frame.header.durable_mark);
-    scan_.end_summary.add(frame.header, frame.place.offset);
+    scan_.end_summary.add(frame.header, frame.place.offset, frame.records);
     auto& info = scan_.info;
-    info.valid_records += frame.header.record_count;
+    info.valid_records += frame.records;
     if (frame.from_ring) {
-      info.records_from_ring += frame.header.record_count;
+      info.records_from_ring += frame.records;
       scan_.bytes_from_ring += frame.header.frame_bytes();
     }
     if (frame.header.record_count != 0) {
@@ -302,6 +298,20 @@ class Scanner {
     return {};
   }
 
+  void note_checkpoint(const WalkedFrame& frame, const FrameChain& chain_before) {
+    const bool is_far =
+        checkpoints_.empty() || checkpoints_.back().place.segment_id != frame.place.segment_id ||
+        frame.place.offset >= checkpoints_.back().place.offset + kCheckpointStrideBytes;
+    // The ring's first frame is a checkpoint too: from it on the segment may hold nothing.
+    const bool is_first_from_ring = frame.from_ring && !first_from_ring_;
+    if (is_far || is_first_from_ring) {
+      checkpoints_.push_back({.place = frame.place, .chain = chain_before});
+    }
+    if (is_first_from_ring) {
+      first_from_ring_ = checkpoints_.size() - 1;
+    }
+  }
+
   Result<void> begin_segment(const FramePlaceInLog& first, const FrameChain& chain) {
     const auto id = first.segment_id;
     SegmentStart start{.segment_id = id,
@@ -311,7 +321,8 @@ class Scanner {
                        .ring_base = first.ring_base,
                        .created_ms = chain.time_ms,
                        .has_file = false};
-    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory_, id));
+    const auto segment =
+        NORI_TRY(SegmentReader::open_if_there(directory_, scan_.listing.file_of(id).value_or(id)));
     if (segment != nullptr && segment->header_fits() && segment->header()->log_id == scan_.log_id) {
       start = start_of(*segment->header());
     }
@@ -328,17 +339,18 @@ class Scanner {
   Result<void> stop() {
     scan_.end = walker_->place();
     scan_.chain = walker_->chain();
+    if (walker_->segment_is_missing() && NORI_TRY(was_compacted(scan_.end.segment_id))) {
+      auto error = make_error(ErrorCode::io, "{}: segment {} was compacted while the log was read",
+                              directory_.path().string(), scan_.end.segment_id);
+      error.error().system_errno = ENOENT;  // to be begun anew
+      return error;
+    }
     if (scan_.segments_to_rewrite.empty() ||
         scan_.segments_to_rewrite.back().segment_id != scan_.end.segment_id) {
       NORI_TRY(begin_segment(scan_.end, scan_.chain));
     }
     scan_.end_segment = scan_.segments_to_rewrite.back();
-    scan_.segments_behind_end.clear();
-    for (const auto id : ids()) {
-      if (id > scan_.end.segment_id) {
-        scan_.segments_behind_end.push_back(id);
-      }
-    }
+    scan_.segments_behind_end = scan_.listing.behind(scan_.end.segment_id);
     // A close frame is durable once the file was trimmed behind it, not before.
     if (auto* segment = walker_->segment(); ends_in_close_ && segment != nullptr) {
       ends_in_close_ = NORI_TRY(segment->size()) == scan_.end.offset;
@@ -353,6 +365,11 @@ class Scanner {
               fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
     }
     return {};
+  }
+
+  Result<bool> was_compacted(std::uint64_t segment_id) {
+    const auto file = NORI_TRY(list_log(directory_)).file_of(segment_id);
+    return file && file->is_compacted;
   }
 
   void report() {
@@ -413,26 +430,6 @@ class Scanner {
 };
 
 }  // namespace
-
-Result<LogListing> list_log(io::Directory& directory) {
-  LogListing listing;
-  for (auto& name : NORI_TRY(directory.list())) {
-    if (const auto id = parse_segment_name(name); id) {
-      listing.segment_ids.push_back(*id);
-    } else if (name.ends_with(kSegmentSuffix)) {
-      listing.foreign_segments.push_back(std::move(name));
-    } else if (name == kRingName) {
-      listing.has_ring = true;
-    } else if (name == kNextSegmentName || name == kNewRingName || name == kProbeName) {
-      listing.void_files.push_back(std::move(name));
-    } else if (!is_log_file_name(name) && name != "lost+found") {
-      listing.foreign_files.push_back(std::move(name));
-    }
-  }
-  std::ranges::sort(listing.segment_ids);
-  std::ranges::sort(listing.foreign_files);
-  return listing;
-}
 
 Result<LogScan> scan_log(io::Directory& directory, Verification verification,
                          RingAccess ring_access,

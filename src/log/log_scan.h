@@ -1,15 +1,4 @@
 // Finds out what a directory holds, and where its log ends: reads only.
-//
-// Files of a log, and what a crash may leave of them:
-//   NNNNNN.wal   a segment. Its header and name were durable before a frame of it was acknowledged.
-//                The newest may end in a torn tail, or in space that was reserved and never
-//                written.
-//   next.tmp     a segment being prepared: void until renamed.
-//   ring         the newest frames. Gone after a clean close. Any page of it may be old after a
-//                power cut: only frames that continue the log count.
-//   ring.tmp     a ring being prepared; probe.tmp, a trial of what the disk takes: void.
-//   lock         held by the writer; never removed.
-//   quarantine/  what recovery cut.
 
 #pragma once
 
@@ -22,22 +11,13 @@
 #include "format/log_id.h"
 #include "io/file_system.h"
 #include "log/frame_walker.h"
+#include "log/log_listing.h"
 #include "nori/error.h"
 #include "nori/options.h"
 #include "nori/wal.h"
 #include "segment/summary_builder.h"
 
 namespace nori {
-
-/// The names in a log's directory.
-struct LogListing {
-  std::vector<std::uint64_t> segment_ids;  ///< Ascending.
-  std::vector<std::string> void_files;     ///< next.tmp and the like.
-  bool has_ring = false;
-  std::vector<std::string> foreign_segments;  ///< Names in .wal that are no segment's.
-  std::vector<std::string> foreign_files;     ///< All other names that are not a log's.
-};
-[[nodiscard]] Result<LogListing> list_log(io::Directory& directory);
 
 /// How a segment begins: what its header says or, where the file is missing, would say.
 struct SegmentStart {
@@ -47,7 +27,8 @@ struct SegmentStart {
   std::uint64_t first_offset = 0;
   std::uint64_t ring_base = 0;
   std::uint64_t created_ms = 0;
-  bool has_file = false;        ///< With a header that fits.
+  bool has_file = false;  ///< With a header that fits.
+  bool is_compacted = false;
   SegmentSummary summary = {};  ///< Of its frames, once a later segment was reached.
 };
 
@@ -77,7 +58,7 @@ struct LogScan {
 
   // What lies behind the end.
   std::uint64_t bytes_behind_end = 0;  ///< In the end's segment, up to the last that is not blank.
-  std::vector<std::uint64_t> segments_behind_end;
+  std::vector<SegmentFile> segments_behind_end;
   std::uint64_t bytes_in_segments_behind = 0;
   std::uint64_t bytes_behind_in_ring = 0;  ///< Of frames behind a hole that only the ring has.
 

@@ -7,7 +7,6 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "format/record.h"
-#include "log/log_scan.h"
 #include "log/reader_impl.h"
 #include "log/seek.h"
 #include "log/tail_evidence.h"
@@ -106,6 +105,12 @@ Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
 
 Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
   for (;;) {
+    if (compacted_) [[unlikely]] {
+      auto entry = NORI_TRY(step_compacted());
+      if (entry) {
+        return entry;
+      }
+    }
     while (!payload_left_.empty()) {
       const auto stored = decode_record(payload_left_);
       if (!stored || next_in_frame_ == frame_end_sequence_) {
@@ -154,9 +159,60 @@ Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
   }
 }
 
+// The next record that is left of a compacted frame and wanted.
+Result<std::optional<Entry>> Reader::Impl::step_compacted() {
+  while (const auto record = compacted_->next()) {
+    // A reader that comes from a file as it was before may come to the middle of a frame.
+    if (record->sequence < position_.sequence || record->time_ms < skip_to_ms_) {
+      continue;
+    }
+    skip_to_ms_ = 0;
+    Entry entry;
+    entry.sequence = record->sequence;
+    entry.epoch = frame_epoch_;
+    entry.position = {.segment_id = frame_place_.segment_id,
+                      .offset = frame_place_.offset,
+                      .sequence = record->sequence};
+    entry.end = {.segment_id = frame_place_.segment_id,
+                 .offset = compacted_->is_done() ? frame_end_offset_ : frame_place_.offset,
+                 .sequence = record->sequence + 1};
+    entry.ends_batch = record->ends_batch;
+    entry.time = time_point_of(static_cast<std::int64_t>(record->time_ms));
+    const auto& stored = record->stored;
+    entry.op = stored.record.op;
+    entry.key = stored.record.key;
+    entry.value = stored.record.value;
+    entry.expires_at = stored.record.expires_at;
+    if (stored.compression != Compression::none &&
+        !value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
+                                  entry.value)) {
+      compacted_.reset();
+      return damaged(
+          fmt::format("the value of record {} cannot be decompressed", record->sequence));
+    }
+    position_ = entry.end;
+    return entry;
+  }
+  const bool is_done = compacted_->is_done();
+  compacted_.reset();
+  if (!is_done) {
+    return damaged("the frame's records are malformed");
+  }
+  position_.sequence = std::max(position_.sequence, frame_end_sequence_);
+  return std::nullopt;
+}
+
 // Makes a frame the current one, unless none of its records is wanted.
 bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
   const auto& header = frame.header;
+  if (header.kind == FrameKind::compacted && header.end_sequence() > position_.sequence) {
+    frame_place_ = frame.place;
+    frame_end_offset_ = frame.end_offset();
+    frame_epoch_ = Epoch{header.epoch};
+    frame_end_sequence_ = next_in_frame_ = header.end_sequence();
+    compacted_.emplace(header, frame.payload);
+    return true;
+  }
   if (header.kind != FrameKind::records || header.end_sequence() <= skip_to_ ||
       header.time_ms < skip_to_ms_) {
     source_.durable = std::max(source_.durable, header.durable_mark);
@@ -198,6 +254,7 @@ Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
     if (begin_frame(*frame)) {
       if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
         payload_left_ = {};
+        compacted_.reset();
         next_in_frame_ = frame_end_sequence_;
         walker_.seek(before);  // and read it again next time
         return false;
@@ -247,6 +304,20 @@ std::unexpected<Error> Reader::Impl::damaged(const std::string& why) {
   return error;
 }
 
+// Where the segment that the walk came to was compacted meanwhile: in the file that covers it, by
+// sequence.
+Result<bool> Reader::Impl::go_on_in_compacted(const LogListing& listing) {
+  const auto file = listing.file_of(walker_.place().segment_id);
+  const auto* const segment = walker_.segment();
+  if (!file || !file->is_compacted || (segment != nullptr && segment->name() == *file)) {
+    return false;
+  }
+  LogSeeker seeker(*source_.directory, source_.log_id, source_.ring_access);
+  position_.sequence = std::max(position_.sequence, walker_.chain().next_sequence);
+  walker_.seek(NORI_TRY(seeker.at_sequence(position_.sequence)), {*file});
+  return true;
+}
+
 // The walker found no frame: is that the end of what is there now, or is something missing?
 Result<Reader::Impl::Verdict> Reader::Impl::judge(Scrutiny scrutiny) {
   const auto stopped_at = walker_.point();
@@ -258,18 +329,21 @@ Result<Reader::Impl::Verdict> Reader::Impl::judge(Scrutiny scrutiny) {
   std::string why;
   for (int look = 0; look < kLooksMax; ++look) {
     const auto listing = NORI_TRY(list_log(*source_.directory));
-    const auto& ids = listing.segment_ids;
-    if (!ids.empty() && stopped_at.place.segment_id < ids.front() && walker_.segment_is_missing()) {
+    if (NORI_TRY(go_on_in_compacted(listing))) {
+      return Verdict::look_again;
+    }
+    const auto& files = listing.segments;
+    if (!files.empty() && stopped_at.place.segment_id < files.front().first &&
+        walker_.segment_is_missing()) {
       return make_error(ErrorCode::gone,
                         "{}: segment {} was deleted before it was read; the first one left is {}",
                         source_.directory->path().string(), stopped_at.place.segment_id,
-                        ids.front());
+                        files.front().first);
     }
-    const std::vector<std::uint64_t> behind(
-        std::ranges::upper_bound(ids, stopped_at.place.segment_id), ids.end());
+    const auto behind = listing.behind(stopped_at.place.segment_id);
     why.clear();
     if (walker_.segment_is_missing() && !behind.empty()) {
-      why = fmt::format("the segment is missing, but {} is there", segment_name(behind.front()));
+      why = fmt::format("the segment is missing, but {} is there", behind.front().name());
     } else {
       const auto durable = NORI_TRY(durable_sequence());
       const auto findings =

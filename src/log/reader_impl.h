@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 
+#include "format/frame_records.h"
 #include "format/value_compression.h"
 #include "io/file_system.h"
 #include "log/flush_turn.h"
 #include "log/frame_walker.h"
+#include "log/log_listing.h"
 #include "nori/error.h"
 #include "nori/wal.h"
 #include "observe/observer.h"
@@ -48,7 +50,9 @@ class Reader::Impl {
 
   [[nodiscard]] Result<void> check_usable() const;
   [[nodiscard]] Result<std::optional<Entry>> step(Scrutiny scrutiny);
+  [[nodiscard]] Result<std::optional<Entry>> step_compacted();
   [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
+  [[nodiscard]] Result<bool> go_on_in_compacted(const LogListing& listing);
   [[nodiscard]] bool begin_frame(const WalkedFrame& frame);
   [[nodiscard]] Result<bool> is_visible(const FrameHeader& header);
   [[nodiscard]] Result<Sequence> durable_sequence();
@@ -69,7 +73,8 @@ class Reader::Impl {
   Sequence frame_end_sequence_ = 0;
   ByteView payload_left_;
   Sequence next_in_frame_ = 0;
-  ValueBuffer value_buffer_;  ///< Of the last record, if it was compressed.
+  std::optional<FrameRecords> compacted_;  ///< Its records, where it is a compacted one.
+  ValueBuffer value_buffer_;               ///< Of the last record, if it was compressed.
 
   Sequence skip_to_ = 0;                       ///< Records before it are passed over,
   std::uint64_t skip_to_ms_ = 0;               ///< and frames of an earlier time.

@@ -147,8 +147,8 @@ class Recovery {
       return {};
     }
     // A file of that name with another header is what will be cut, or what the ring heals.
-    if (std::ranges::binary_search(scan_.listing.segment_ids, start.segment_id)) {
-      NORI_TRY(move_away(start.segment_id));
+    if (const auto file = scan_.listing.file_of(start.segment_id); file) {
+      NORI_TRY(move_away(*file));
     }
     if (start.first_offset % mode_.block_bytes != 0) {
       start.first_offset = place.offset;
@@ -224,8 +224,8 @@ class Recovery {
   }
 
   // Into quarantine/; on a full disk removed.
-  Result<void> move_away(std::uint64_t segment_id) {
-    const auto name = segment_name(segment_id);
+  Result<void> move_away(const SegmentFile& file) {
+    const auto name = file.name();
     const auto moved = move_into_quarantine(name);
     if (!moved) {
       if (moved.error().code != ErrorCode::no_space) {
@@ -255,6 +255,10 @@ class Recovery {
     // Newest first, so that no crash leaves a hole.
     for (auto i = scan_.segments_behind_end.size(); i-- > 0;) {
       NORI_TRY(move_away(scan_.segments_behind_end[i]));
+    }
+    for (const auto& name : scan_.listing.void_segments) {
+      // Where it fails they stay void: before the covering file goes they are removed again.
+      static_cast<void>(directory_.remove(name));
     }
     for (const auto& name : scan_.listing.void_files) {
       // create_segment() has used one of these names up.

@@ -7,7 +7,6 @@
 
 #include "base/make_error.h"
 #include "base/try.h"
-#include "log/log_scan.h"
 #include "segment/segment_name.h"
 
 namespace nori {
@@ -31,28 +30,28 @@ bool belongs(const SegmentReader& segment, const LogId& log_id) {
 
 }  // namespace
 
-// Calls find(ids) until no segment goes meanwhile.
+// Calls find(files) until no segment goes meanwhile.
 template <typename Find>
 Result<WalkPoint> LogSeeker::find_in_listing(Find find) {
   for (int attempt = 0;; ++attempt) {
     const auto listing = NORI_TRY(list_log(directory_));
-    if (listing.segment_ids.empty()) {
+    if (listing.segments.empty()) {
       return make_error(ErrorCode::not_a_log, "{}: no segment of a log is left here",
                         directory_.path().string());
     }
-    Result<WalkPoint> found = find(listing.segment_ids);
+    Result<WalkPoint> found = find(listing.segments);
     if (found || found.error().system_errno != ENOENT || attempt == kAttemptsMax) {
       return found;
     }
   }
 }
 
-Result<std::unique_ptr<SegmentReader>> LogSeeker::open_first(std::uint64_t segment_id) {
-  auto segment = NORI_TRY(SegmentReader::open(directory_, segment_id));
+Result<std::unique_ptr<SegmentReader>> LogSeeker::open_first(const SegmentFile& file) {
+  auto segment = NORI_TRY(SegmentReader::open(directory_, file));
   if (!belongs(*segment, log_id_)) {
     return make_error(ErrorCode::damaged,
                       "{} at offset 0: bad segment header; restore the file from a copy",
-                      (directory_.path() / segment_name(segment_id)).string());
+                      (directory_.path() / file.name()).string());
   }
   return segment;
 }
@@ -60,12 +59,12 @@ Result<std::unique_ptr<SegmentReader>> LogSeeker::open_first(std::uint64_t segme
 // The last segment whose header has before(header), or the first one.
 template <typename Before>
 Result<std::unique_ptr<SegmentReader>> LogSeeker::last_segment_before(
-    const std::vector<std::uint64_t>& ids, Before before) {
+    const std::vector<SegmentFile>& files, Before before) {
   std::unique_ptr<SegmentReader> best;
-  std::size_t low = 0;  // best is ids[low - 1], or there is none
-  for (std::size_t high = ids.size(); low < high;) {
+  std::size_t low = 0;  // best is files[low - 1], or there is none
+  for (std::size_t high = files.size(); low < high;) {
     const auto middle = low + (high - low) / 2;
-    auto segment = NORI_TRY(SegmentReader::open(directory_, ids[middle]));
+    auto segment = NORI_TRY(SegmentReader::open(directory_, files[middle]));
     // One with a bad header is walked to from before, which says what is wrong with it.
     if (belongs(*segment, log_id_) && before(*segment->header())) {
       best = std::move(segment);
@@ -75,7 +74,7 @@ Result<std::unique_ptr<SegmentReader>> LogSeeker::last_segment_before(
     }
   }
   return best != nullptr ? Result<std::unique_ptr<SegmentReader>>(std::move(best))
-                         : open_first(ids.front());
+                         : open_first(files.front());
 }
 
 // The last indexed frame of the segment with before(entry), or its first frame.
@@ -100,7 +99,9 @@ Result<WalkPoint> LogSeeker::point_in_segment(SegmentReader& segment, Before bef
   const auto header = decode_frame_header(NORI_TRY(segment.view(entry.offset, kFrameHeaderBytes)),
                                           place_seed(segment.header()->seed(), entry.offset));
   // Where it is not what the index says, the walk finds out from the beginning.
-  if (header && header->kind == FrameKind::records && header->first_sequence == entry.sequence) {
+  const bool has_records =
+      header && (header->kind == FrameKind::records || header->kind == FrameKind::compacted);
+  if (has_records && header->first_sequence == entry.sequence) {
     point.place.offset = entry.offset;
     point.chain = {.next_sequence = header->first_sequence,
                    .epoch = header->epoch,
@@ -121,16 +122,16 @@ std::unexpected<Error> LogSeeker::gone(std::string_view what, const SegmentHeade
 }
 
 Result<WalkPoint> LogSeeker::begin() {
-  return find_in_listing([&](const auto& ids) -> Result<WalkPoint> {
-    const auto first = NORI_TRY(open_first(ids.front()));
+  return find_in_listing([&](const auto& files) -> Result<WalkPoint> {
+    const auto first = NORI_TRY(open_first(files.front()));
     return segment_begin(*first->header());
   });
 }
 
 Result<WalkPoint> LogSeeker::at_sequence(Sequence sequence) {
-  return find_in_listing([&](const auto& ids) -> Result<WalkPoint> {
+  return find_in_listing([&](const auto& files) -> Result<WalkPoint> {
     const auto segment = NORI_TRY(last_segment_before(
-        ids, [&](const SegmentHeader& header) { return header.first_sequence <= sequence; }));
+        files, [&](const SegmentHeader& header) { return header.first_sequence <= sequence; }));
     if (segment->header()->first_sequence > sequence) {
       return gone(fmt::format("record {}", sequence), *segment->header());
     }
@@ -140,9 +141,9 @@ Result<WalkPoint> LogSeeker::at_sequence(Sequence sequence) {
 }
 
 Result<WalkPoint> LogSeeker::at_time(std::uint64_t time_ms) {
-  return find_in_listing([&](const auto& ids) -> Result<WalkPoint> {
+  return find_in_listing([&](const auto& files) -> Result<WalkPoint> {
     const auto segment = NORI_TRY(last_segment_before(
-        ids, [&](const SegmentHeader& header) { return header.created_ms < time_ms; }));
+        files, [&](const SegmentHeader& header) { return header.created_ms < time_ms; }));
     return point_in_segment(*segment,
                             [&](const IndexEntry& entry) { return entry.time_ms < time_ms; });
   });
@@ -150,8 +151,8 @@ Result<WalkPoint> LogSeeker::at_time(std::uint64_t time_ms) {
 
 Result<WalkPoint> LogSeeker::at_place(const FramePlace& place) {
   // By walking there: bytes at the place alone do not say whether they belong to the log.
-  auto start = find_in_listing([&](const auto& ids) -> Result<WalkPoint> {
-    const auto segment = NORI_TRY(last_segment_before(ids, [&](const SegmentHeader& header) {
+  auto start = find_in_listing([&](const auto& files) -> Result<WalkPoint> {
+    const auto segment = NORI_TRY(last_segment_before(files, [&](const SegmentHeader& header) {
       return header.first_segment <= place.segment_id;
     }));
     if (segment->segment_id() > place.segment_id) {
@@ -188,7 +189,9 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
     return header.first_sequence >= bad.chain.next_sequence &&
            header.epoch >> 40 >= bad.chain.epoch >> 40;
   };
-  if (const auto opened = NORI_TRY(SegmentReader::open_if_there(directory, bad.place.segment_id));
+  const auto listing = NORI_TRY(list_log(directory));
+  const auto file = listing.file_of(bad.place.segment_id).value_or(bad.place.segment_id);
+  if (const auto opened = NORI_TRY(SegmentReader::open_if_there(directory, file));
       opened != nullptr && belongs(*opened, log_id)) {
     auto& segment = *opened;
     const auto seed = segment.header()->seed();
@@ -205,7 +208,7 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
           continue;
         }
         // Its payload is read apart from this walk's window.
-        const auto frame = NORI_TRY(SegmentReader::open(directory, bad.place.segment_id));
+        const auto frame = NORI_TRY(SegmentReader::open(directory, file));
         const auto payload =
             NORI_TRY(frame->view(offset + kFrameHeaderBytes, header->payload_bytes));
         if (!payload_matches(*header, payload)) {
@@ -228,12 +231,8 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
       }
     }
   }
-  const auto listing = NORI_TRY(list_log(directory));
-  for (const auto id : listing.segment_ids) {
-    if (id <= bad.place.segment_id) {
-      continue;
-    }
-    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, id));
+  for (const auto& next : listing.behind(bad.place.segment_id)) {
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, next));
     if (segment != nullptr && belongs(*segment, log_id) &&
         segment->header()->first_sequence >= bad.chain.next_sequence) {
       return segment_begin(*segment->header());

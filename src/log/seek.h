@@ -8,6 +8,7 @@
 #include "format/log_id.h"
 #include "io/file_system.h"
 #include "log/frame_walker.h"
+#include "log/log_listing.h"
 #include "nori/error.h"
 #include "nori/wal.h"
 
@@ -37,10 +38,10 @@ class LogSeeker {
   [[nodiscard]] Result<WalkPoint> find_in_listing(Find find);
   template <typename Before>
   [[nodiscard]] Result<WalkPoint> point_in_segment(SegmentReader& segment, Before before);
-  [[nodiscard]] Result<std::unique_ptr<SegmentReader>> open_first(std::uint64_t segment_id);
+  [[nodiscard]] Result<std::unique_ptr<SegmentReader>> open_first(const SegmentFile& file);
   template <typename Before>
   [[nodiscard]] Result<std::unique_ptr<SegmentReader>> last_segment_before(
-      const std::vector<std::uint64_t>& ids, Before before);
+      const std::vector<SegmentFile>& files, Before before);
   [[nodiscard]] std::unexpected<Error> gone(std::string_view what, const SegmentHeader& first);
 
   io::Directory& directory_;

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "base/try.h"
-#include "segment/segment_name.h"
 #include "segment/segment_reader.h"
 
 namespace nori {
@@ -32,11 +31,11 @@ std::string evidence_in(const FrameChain& chain, Sequence mark, std::uint64_t ep
   return {};
 }
 
-// Whether a frame header can begin here: its kind stands in this byte. Passes 6 of 16 values, never
+// Whether a frame header can begin here: its kind stands in this byte. Passes 7 of 16 values, never
 // a zero.
 bool kind_byte_fits(std::byte byte) noexcept {
   const auto kind = std::to_integer<unsigned>(byte) >> 4;
-  return kind >= 1 && kind <= 6;
+  return kind >= 1 && kind <= 7;
 }
 
 // Whether `offset`, where the chain ends, holds an opening frame that was cut short. It is durable
@@ -58,7 +57,8 @@ Result<bool> is_torn_opening(SegmentReader& segment, std::uint32_t seed, std::ui
 Result<TailFindings> examine_segment(SegmentReader& segment, const LogId& log_id,
                                      std::uint64_t from, const FrameChain& chain) {
   TailFindings findings;
-  const auto seed = segment_seed(log_id, 0, segment.segment_id());
+  const auto generation = segment.header_fits() ? segment.header()->generation : 0;
+  const auto seed = segment_seed(log_id, generation, segment.segment_id());
   const auto file_bytes = NORI_TRY(segment.size());
   const bool opening_is_torn = NORI_TRY(is_torn_opening(segment, seed, from, chain));
   std::uint64_t not_blank_end = from;
@@ -157,8 +157,7 @@ Result<std::string> evidence_in_own_footer(SegmentReader& segment, const LogId& 
   if (!footer || offset >= footer->end_offset) {
     return std::string{};
   }
-  return fmt::format("the footer of {} says that all before it was durable",
-                     segment_name(segment.segment_id()));
+  return fmt::format("the footer of {} says that all before it was durable", segment.name().name());
 }
 
 // E4: a footer is written once the next segment's header and name are durable. If the one before
@@ -177,13 +176,16 @@ Result<std::string> evidence_in_footer_before(io::Directory& directory, const Lo
       return std::string{};
     }
   }
-  const auto before = NORI_TRY(SegmentReader::open_if_there(directory, place.segment_id - 1));
+  const auto name_before = NORI_TRY(list_log(directory)).file_of(place.segment_id - 1);
+  if (!name_before) {
+    return std::string{};
+  }
+  const auto before = NORI_TRY(SegmentReader::open_if_there(directory, *name_before));
   if (before == nullptr || !before->header_fits() || before->header()->log_id != log_id ||
       !NORI_TRY(before->footer())) {
     return std::string{};
   }
-  return fmt::format("the footer of {} says that this segment was there",
-                     segment_name(place.segment_id - 1));
+  return fmt::format("the footer of {} says that this segment was there", name_before->name());
 }
 
 // E5: no crash puts a file of another log here, and it is not ours to cut.
@@ -191,14 +193,14 @@ std::string evidence_of_another_log(SegmentReader& segment, const LogId& log_id)
   if (!segment.header() || segment.header()->log_id == log_id) {
     return {};
   }
-  return fmt::format("{} is of another log", segment_name(segment.segment_id()));
+  return fmt::format("{} is of another log", segment.name().name());
 }
 
 }  // namespace
 
 Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
                                   FrameWalker& walker, Sequence mark,
-                                  const std::vector<std::uint64_t>& segments_behind) {
+                                  const std::vector<SegmentFile>& segments_behind) {
   const auto& chain = walker.chain();
   TailFindings findings;
   if (mark > chain.next_sequence) {
@@ -222,18 +224,18 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
     if (findings.evidence.empty() && segment->header().has_value()) {
       findings.evidence =
           evidence_in(chain, segment->header()->durable_mark, segment->header()->epoch,
-                      fmt::format("the header in {}", segment_name(segment->segment_id())));
+                      fmt::format("the header in {}", segment->name().name()));
     }
   }
   if (findings.evidence.empty()) {
     findings.evidence = NORI_TRY(evidence_in_footer_before(directory, log_id, walker));
   }
   std::vector<SegmentHeader> headers_behind;
-  for (const auto id : segments_behind) {
+  for (const auto& file : segments_behind) {
     if (!findings.evidence.empty()) {
       return findings;
     }
-    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, id));
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory, file));
     if (segment == nullptr) {
       continue;
     }
@@ -242,16 +244,16 @@ Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
       // E6: this file got its name once all frames before it were durable, the rotation frame too.
       if (header->durable_mark >= chain.next_sequence) {
         findings.evidence =
-            fmt::format("the header in {} says that all before it was durable", segment_name(id));
+            fmt::format("the header in {} says that all before it was durable", file.name());
       } else {
         findings.evidence = evidence_in(chain, header->durable_mark, header->epoch,
-                                        fmt::format("the header in {}", segment_name(id)));
+                                        fmt::format("the header in {}", file.name()));
       }
       if (findings.evidence.empty() && segment->header_fits()) {
         headers_behind.push_back(*header);
         if (const auto footer = NORI_TRY(segment->footer()); footer) {
           findings.evidence = evidence_in(chain, footer->durable_mark, footer->epoch,
-                                          fmt::format("the footer of {}", segment_name(id)));
+                                          fmt::format("the footer of {}", file.name()));
         }
       }
     }

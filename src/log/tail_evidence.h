@@ -10,6 +10,7 @@
 #include "format/frame.h"
 #include "io/file_system.h"
 #include "log/frame_walker.h"
+#include "log/log_listing.h"
 #include "nori/error.h"
 
 namespace nori {
@@ -32,6 +33,6 @@ struct TailFindings {
 /// `mark` is the highest durable mark seen so far.
 [[nodiscard]] Result<TailFindings> examine_tail(io::Directory& directory, const LogId& log_id,
                                                 FrameWalker& walker, Sequence mark,
-                                                const std::vector<std::uint64_t>& segments_behind);
+                                                const std::vector<SegmentFile>& segments_behind);
 
 }  // namespace nori

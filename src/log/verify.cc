@@ -16,7 +16,7 @@
 
 #include "base/make_error.h"
 #include "base/try.h"
-#include "format/record.h"
+#include "format/frame_records.h"
 #include "format/value_compression.h"
 #include "io/file_system.h"
 #include "log/frame_walker.h"
@@ -36,26 +36,28 @@ constexpr int kAttemptsMax = 20;
 constexpr int kLooksMax = 3;
 
 bool is_well_formed(const WalkedFrame& frame, ValueBuffer& value_buffer) {
-  auto left = frame.payload;
-  std::uint64_t records = 0;
-  while (!left.empty()) {
-    const auto stored = decode_record(left);
+  FrameRecords records(frame.header, frame.payload);
+  while (const auto record = records.next()) {
+    const auto& stored = record->stored;
     std::string_view value;
-    if (!stored || (stored->compression != Compression::none &&
-                    !value_buffer.decompress(stored->compression, stored->record.value,
-                                             stored->plain_bytes, value))) {
+    if (stored.compression != Compression::none &&
+        !value_buffer.decompress(stored.compression, stored.record.value, stored.plain_bytes,
+                                 value)) {
       return false;
     }
-    ++records;
   }
-  return records == frame.header.record_count;
+  return records.is_done();
+}
+
+bool has_records(const WalkedFrame& frame) {
+  return frame.header.kind == FrameKind::records || frame.header.kind == FrameKind::compacted;
 }
 
 void count(const WalkedFrame& frame, SegmentReport& row) {
-  row.records += frame.header.record_count;
+  row.records += frame.records;
   row.frames += 1;
   row.end_sequence = frame.header.end_sequence();
-  if (frame.header.kind != FrameKind::records) {
+  if (!has_records(frame)) {
     row.bytes_padding += frame.header.frame_bytes();
   }
 }
@@ -79,8 +81,8 @@ struct SoundSegment {
 
 // Nothing where there is anything to be told of it.
 std::optional<SoundSegment> check_alone(io::Directory& directory, const LogId& log_id,
-                                        std::uint64_t segment_id) {
-  auto segment = SegmentReader::open(directory, segment_id);
+                                        const SegmentFile& file) {
+  auto segment = SegmentReader::open(directory, file);
   if (!segment || !(*segment)->header_fits() || (*segment)->header()->log_id != log_id) {
     return std::nullopt;
   }
@@ -90,26 +92,26 @@ std::optional<SoundSegment> check_alone(io::Directory& directory, const LogId& l
   }
   const auto& header = *(*segment)->header();
   SoundSegment sound;
-  sound.begin = {.place = {.segment_id = segment_id,
+  sound.begin = {.place = {.segment_id = file.first,
                            .offset = header.first_offset,
                            .ring_base = header.ring_base},
                  .chain = {.next_sequence = header.first_sequence,
                            .epoch = header.epoch,
                            .time_ms = header.created_ms}};
-  FrameWalker walker(directory, log_id, RingAccess::if_permitted);
+  FrameWalker walker(directory, log_id, RingAccess::if_permitted, {file});
   walker.seek(sound.begin);
   SummaryBuilder summary(header.first_sequence);
   ValueBuffer value_buffer;
-  while (walker.place().segment_id == segment_id) {
+  while (walker.place().segment_id == file.first) {
     const auto read = walker.next();
     if (!read || !*read || (*read)->from_ring) {
       return std::nullopt;
     }
     const auto& frame = **read;
-    if (frame.header.kind == FrameKind::records && !is_well_formed(frame, value_buffer)) {
+    if (has_records(frame) && !is_well_formed(frame, value_buffer)) {
       return std::nullopt;
     }
-    summary.add(frame.header, frame.place.offset);
+    summary.add(frame.header, frame.place.offset, frame.records);
     count(frame, sound.counts);
     sound.durable_mark = std::max(sound.durable_mark, frame.header.durable_mark);
   }
@@ -136,7 +138,7 @@ class Verifier {
     if (report_.segments.empty()) {
       return std::move(report_);  // no header to go by
     }
-    FrameWalker walker(directory_, log_id_, RingAccess::if_permitted);
+    FrameWalker walker(directory_, log_id_, RingAccess::if_permitted, listing_.segments);
     NORI_TRY(walker.refresh_ring());
     report_.ring_note = walker.ring_note();
     walker.seek(start_);
@@ -161,20 +163,22 @@ class Verifier {
 
   // A row for every file, the log's id, and where to begin.
   Result<void> identify() {
-    if (listing_.segment_ids.empty() && listing_.foreign_segments.empty()) {
+    if (listing_.segments.empty() && listing_.foreign_segments.empty()) {
       return make_error(ErrorCode::not_a_log, "{}: there is no log here",
                         directory_.path().string());
     }
     std::optional<SegmentHeader> first;
     std::vector<SegmentReport> rows;
-    for (const auto id : listing_.segment_ids) {
-      const auto segment = NORI_TRY(SegmentReader::open(directory_, id));
+    for (const auto& file : listing_.segments) {
+      const auto segment = NORI_TRY(SegmentReader::open(directory_, file));
+      const auto id = file.first;
       SegmentReport row;
       row.segment_id = id;
-      row.file = segment_name(id);
+      row.last_segment_id = file.last;
+      row.file = file.name();
       row.bytes = NORI_TRY(segment->size());
-      if (!rows.empty() && id != rows.back().segment_id + 1) {
-        add_damage(rows.back().segment_id + 1, 0, 0,
+      if (!rows.empty() && id != rows.back().last_segment_id + 1) {
+        add_damage(rows.back().last_segment_id + 1, 0, 0,
                    fmt::format("the segment is missing, but {} is there", row.file));
       }
       const auto& header = segment->header();
@@ -194,7 +198,7 @@ class Verifier {
           report_.durable_mark = std::max(report_.durable_mark, footer->durable_mark);
         }
         report_.durable_mark = std::max(report_.durable_mark, header->durable_mark);
-      } else if (rows.empty() && listing_.segment_ids.size() == 1 && id == 0 && !header &&
+      } else if (rows.empty() && listing_.segments.size() == 1 && id == 0 && !header &&
                  NORI_TRY(is_blank(*segment))) {
         return {};  // a creation that was cut short
       } else if (!first) {
@@ -238,7 +242,7 @@ class Verifier {
     if (row == report_.segments.end() || row->segment_id != segment_id) {
       // Only the ring has it so far, or it was made since the listing.
       SegmentReport added;
-      added.segment_id = segment_id;
+      added.segment_id = added.last_segment_id = segment_id;
       added.file = segment_name(segment_id);
       added.first_sequence = added.end_sequence = first_sequence;
       row = report_.segments.insert(row, std::move(added));
@@ -248,22 +252,22 @@ class Verifier {
 
   // Each on its own, on as many threads as are wanted.
   void check_sealed_segments() {
-    std::vector<std::uint64_t> ids;
+    std::vector<SegmentFile> files;
     for (const auto& row : report_.segments) {
-      if (row.sealed) {
-        ids.push_back(row.segment_id);
+      if (const auto file = listing_.file_of(row.segment_id); file && row.sealed) {
+        files.push_back(*file);
       }
     }
-    const auto threads = std::min<std::size_t>(threads_, ids.size());
+    const auto threads = std::min<std::size_t>(threads_, files.size());
     if (threads < 2) {
       return;
     }
     std::atomic<std::size_t> next{0};
-    std::vector<std::optional<SoundSegment>> found(ids.size());
+    std::vector<std::optional<SoundSegment>> found(files.size());
     const auto work = [&] {
-      for (std::size_t i = next++; i < ids.size(); i = next++) {
+      for (std::size_t i = next++; i < files.size(); i = next++) {
         try {
-          found[i] = check_alone(directory_, log_id_, ids[i]);
+          found[i] = check_alone(directory_, log_id_, files[i]);
         } catch (const std::bad_alloc&) {
           return;  // the walk over the log reads what is missing
         }
@@ -338,14 +342,14 @@ class Verifier {
       summary_ = SummaryBuilder(before.chain.next_sequence);
       summary_is_whole_ = true;
     }
-    summary_.add(frame.header, frame.place.offset);
+    summary_.add(frame.header, frame.place.offset, frame.records);
     auto& row = row_of(frame.place.segment_id, before.chain.next_sequence);
     count(frame, row);
     if (frame.from_ring) {
-      report_.records_in_ring += frame.header.record_count;
+      report_.records_in_ring += frame.records;
     }
     report_.durable_mark = std::max(report_.durable_mark, frame.header.durable_mark);
-    if (frame.header.kind == FrameKind::records && !is_well_formed(frame, value_buffer_)) {
+    if (has_records(frame) && !is_well_formed(frame, value_buffer_)) {
       add_damage(frame.place.segment_id, frame.place.offset, frame.header.frame_bytes(),
                  "the frame's records are malformed");
     }
@@ -358,7 +362,8 @@ class Verifier {
   // A footer may be missing, after a crash; one that is there tells the truth.
   Result<void> check_footer(std::uint64_t segment_id) {
     // Without a file its frames are in the ring, or it was deleted meanwhile.
-    const auto segment = NORI_TRY(SegmentReader::open_if_there(directory_, segment_id));
+    const auto segment = NORI_TRY(SegmentReader::open_if_there(
+        directory_, listing_.file_of(segment_id).value_or(segment_id)));
     if (segment == nullptr || !segment->header_fits() || !summary_is_whole_) {
       return {};
     }
@@ -382,11 +387,11 @@ class Verifier {
     std::string why;
     std::uint64_t bytes_not_blank = 0;
     for (int look = 0; look < kLooksMax; ++look) {
-      const auto ids = NORI_TRY(list_log(directory_)).segment_ids;
-      const std::vector<std::uint64_t> behind(std::ranges::upper_bound(ids, bad.place.segment_id),
-                                              ids.end());
-      if (walker.segment_is_missing() && behind.size() == ids.size()) {
-        // Deleted since it was listed: to be begun anew.
+      const auto listing = NORI_TRY(list_log(directory_));
+      const auto behind = listing.behind(bad.place.segment_id);
+      if (walker.segment_is_missing() &&
+          (behind.size() == listing.segments.size() || listing.file_of(bad.place.segment_id))) {
+        // Deleted or compacted since it was listed: to be begun anew.
         auto error = make_error(ErrorCode::io, "{}: {} was deleted while the log was read",
                                 directory_.path().string(), segment_name(bad.place.segment_id));
         error.error().system_errno = ENOENT;
@@ -404,12 +409,12 @@ class Verifier {
       bytes_not_blank = findings.bytes_not_blank;
       why = findings.evidence;
       if (why.empty() && walker.segment_is_missing() && !behind.empty()) {
-        why = fmt::format("{} is there", segment_name(behind.front()));
+        why = fmt::format("{} is there", behind.front().name());
       }
       if (why.empty()) {
         report_.bytes_torn = bytes_not_blank;
-        for (const auto id : behind) {
-          report_.bytes_torn += row_of(id, bad.chain.next_sequence).bytes;
+        for (const auto& file : behind) {
+          report_.bytes_torn += row_of(file.first, bad.chain.next_sequence).bytes;
         }
         return true;
       }

@@ -5,14 +5,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include "base/make_error.h"
 #include "base/try.h"
 #include "io/file_system.h"
+#include "log/compaction.h"
 #include "log/durable_callbacks.h"
 #include "log/io_choice.h"
 #include "log/log_scan.h"
@@ -63,8 +66,8 @@ std::vector<std::string> written_names(const LogListing& listing) {
   for (const auto name : {kLockName, kRingName, kQuarantineName}) {
     names.emplace_back(name);
   }
-  for (const auto id : listing.segment_ids) {
-    names.push_back(segment_name(id));
+  for (const auto& file : listing.segments) {
+    names.push_back(file.name());
   }
   return names;
 }
@@ -103,6 +106,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   Result<void> when_durable(Sequence target, DurableCallback callback);
   Result<void> rotate();
   Result<std::uint64_t> delete_segments_before(const Position& position);
+  Result<CompactionReport> compact(const CompactionOptions& options);
   Result<Reader> read_from(const ReadFrom& from, ReadOptions options);
   Result<Position> position_at(TimePoint time);
   WalStats stats();
@@ -141,7 +145,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   void deliver_events() override { observer_->events.deliver(); }
   Result<void> recover();
   Result<void> recover_once();
-  Result<void> read_first_sequence(std::span<const std::uint64_t> segment_ids);
+  Result<void> read_first_sequence(std::span<const SegmentFile> segments);
   Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
@@ -152,6 +156,10 @@ class Wal::Impl : public DurableCallbacks::Log {
     return {.segment_id = scan_.end.segment_id,
             .offset = scan_.end.offset,
             .sequence = scan_.chain.next_sequence};
+  }
+  [[nodiscard]] std::uint64_t active_segment_id() const {
+    const auto* writer = writer_.load(std::memory_order_acquire);
+    return writer != nullptr ? writer->named_segment_id() : scan_.end.segment_id;
   }
   [[nodiscard]] bool is_read_only() const { return options_.mode == OpenMode::read_only; }
   [[nodiscard]] RingAccess ring_access() const {
@@ -182,6 +190,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   /// Made with the log: its thread begins with the first callback.
   std::unique_ptr<DurableCallbacks> callbacks_ = std::make_unique<DurableCallbacks>(*this);
 
+  std::mutex compaction_mutex_;
   std::mutex delete_mutex_;
   bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
   std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
@@ -195,7 +204,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
       log->options_.directory, log->options_.mode == OpenMode::create));
   if (!log->is_read_only()) {
     NORI_TRY(log->open_for_writing());
-    NORI_TRY(log->read_first_sequence(log->scan_.listing.segment_ids));
+    NORI_TRY(log->read_first_sequence(log->scan_.listing.segments));
     log->is_open_for_writing_ = true;
     return log;
   }
@@ -205,16 +214,16 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
                       log->options_.directory.string());
   }
   // Beside a live writer it may be gone again.
-  static_cast<void>(log->read_first_sequence(log->scan_.listing.segment_ids));
+  static_cast<void>(log->read_first_sequence(log->scan_.listing.segments));
   return log;
 }
 
 // Where its header is damaged, what was known stays.
-Result<void> Wal::Impl::read_first_sequence(std::span<const std::uint64_t> segment_ids) {
-  if (segment_ids.empty()) {
+Result<void> Wal::Impl::read_first_sequence(std::span<const SegmentFile> segments) {
+  if (segments.empty()) {
     return {};
   }
-  const auto segment = NORI_TRY(SegmentReader::open(*directory_, segment_ids.front()));
+  const auto segment = NORI_TRY(SegmentReader::open(*directory_, segments.front()));
   if (segment->header_fits()) {
     first_sequence_.store(segment->header()->first_sequence);
   }
@@ -242,7 +251,7 @@ Result<void> Wal::Impl::open_for_writing() {
   // Not even a lock file is left in a directory that is something else.
   const auto listing = NORI_TRY(list_log(*directory_));
   const bool is_blank =
-      listing.segment_ids.empty() && listing.foreign_segments.empty() && !listing.has_ring;
+      listing.segments.empty() && listing.foreign_segments.empty() && !listing.has_ring;
   if (is_blank && !listing.foreign_files.empty()) {
     return make_error(ErrorCode::not_a_log,
                       "{}: holds {} and no segment of a log; name an empty directory, or one that "
@@ -502,8 +511,7 @@ Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position
   if (!durable && durable.error().code != ErrorCode::no_space) {
     return std::unexpected(durable.error());
   }
-  const auto* writer = writer_.load();
-  const auto active = writer != nullptr ? writer->named_segment_id() : scan_.end.segment_id;
+  const auto active = active_segment_id();
   std::uint64_t segments_deleted = 0;
   // A deletion that a crash or an error cut short may yet be undone: were it then missing before
   // one that was not, the rest would be no suffix.
@@ -511,28 +519,69 @@ Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position
     NORI_TRY(directory_->sync());
     deletions_are_durable_ = true;
   }
-  for (const auto id : NORI_TRY(list_log(*directory_)).segment_ids) {
-    if (id >= active) {
+  const auto listing = NORI_TRY(list_log(*directory_));
+  NORI_TRY(remove_void_segments(*directory_, listing));
+  for (std::size_t i = 0; i < listing.segments.size(); ++i) {
+    const auto& file = listing.segments[i];
+    if (file.last >= active || i + 1 == listing.segments.size()) {
       break;
     }
-    const auto next = NORI_TRY(SegmentReader::open(*directory_, id + 1));
+    const auto next = NORI_TRY(SegmentReader::open(*directory_, listing.segments[i + 1]));
     if (!next->header_fits() || next->header()->first_sequence > position.sequence) {
       break;
     }
     if (!durable) {
-      const auto segment = NORI_TRY(SegmentReader::open(*directory_, id));
+      const auto segment = NORI_TRY(SegmentReader::open(*directory_, file));
       if (!segment->header_fits() || !NORI_TRY(segment->footer())) {
         return std::unexpected(durable.error());
       }
     }
     deletions_are_durable_ = false;
-    NORI_TRY(directory_->remove(segment_name(id)));
+    NORI_TRY(directory_->remove(file.name()));
     first_sequence_.store(next->header()->first_sequence);
     NORI_TRY(directory_->sync());
     deletions_are_durable_ = true;
     ++segments_deleted;
   }
   return segments_deleted;
+}
+
+Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
+  NORI_TRY(check_usable());
+  if (is_read_only()) {
+    return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
+                      options_.directory.string());
+  }
+  if (options.memory_bytes < kMiB) {
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: compaction needs a mebibyte of memory or more, not {} bytes",
+                      options_.directory.string(), options.memory_bytes);
+  }
+  const std::lock_guard lock(compaction_mutex_);
+  const auto began = std::chrono::steady_clock::now();
+  std::uint64_t bytes_done = 0;
+  const CompactionContext context{
+      .directory = *directory_,
+      .log_id = scan_.log_id,
+      .mode = io_.mode,
+      .delete_mutex = delete_mutex_,
+      .active_segment_id = [&] { return active_segment_id(); },
+      .limit = []() -> Result<Sequence> { return std::numeric_limits<Sequence>::max(); },
+      .step = [&](std::uint64_t bytes) -> Result<void> {
+        bytes_done += bytes;
+        if (options.bytes_per_second != 0) {
+          const auto seconds =
+              static_cast<double>(bytes_done) / static_cast<double>(options.bytes_per_second);
+          std::this_thread::sleep_until(
+              began + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                          std::chrono::duration<double>(seconds)));
+        }
+        return check_usable();
+      },
+      .rule = {.before = std::numeric_limits<Sequence>::max(), .now_ms = file_system_.now_ms()},
+      .seed = file_system_.random_bits(),
+      .target_bytes = options_.segment_bytes};
+  return compact_segments(context, options);
 }
 
 Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
@@ -616,10 +665,10 @@ WalStats Wal::Impl::stats() {
   stats.flush_latency = observer_->flushes.snapshot();
   stats.sync_latency = observer_->syncs.snapshot();
   if (const auto listing = list_log(*directory_); listing) {
-    stats.segments = listing->segment_ids.size();
-    static_cast<void>(read_first_sequence(listing->segment_ids));
-    for (const auto id : listing->segment_ids) {
-      if (const auto segment = SegmentReader::open(*directory_, id); segment) {
+    stats.segments = listing->segments.size();
+    static_cast<void>(read_first_sequence(listing->segments));
+    for (const auto& file : listing->segments) {
+      if (const auto segment = SegmentReader::open(*directory_, file); segment) {
         stats.bytes_on_disk += (*segment)->size().value_or(0);
       }
     }
@@ -761,6 +810,11 @@ Result<void> Wal::rotate() {
 Result<std::uint64_t> Wal::delete_segments_before(const Position& position) {
   const EventDelivery told(impl_->events());
   return impl_->delete_segments_before(position);
+}
+
+Result<CompactionReport> Wal::compact(const CompactionOptions& options) {
+  const EventDelivery told(impl_->events());
+  return impl_->compact(options);
 }
 
 Result<Position> Wal::position_at(TimePoint time) const {

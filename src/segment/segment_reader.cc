@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/try.h"
-#include "segment/segment_name.h"
 
 namespace nori {
 namespace {
@@ -22,17 +21,16 @@ constexpr std::uint64_t kBlockBytesMax = 64 * 1024;
 }  // namespace
 
 Result<std::unique_ptr<SegmentReader>> SegmentReader::open(io::Directory& directory,
-                                                           std::uint64_t segment_id) {
-  auto file =
-      NORI_TRY(directory.open(segment_name(segment_id), io::Access::read, io::Creation::existing));
-  std::unique_ptr<SegmentReader> reader(new SegmentReader(segment_id, std::move(file)));
+                                                           const SegmentFile& file) {
+  auto opened = NORI_TRY(directory.open(file.name(), io::Access::read, io::Creation::existing));
+  std::unique_ptr<SegmentReader> reader(new SegmentReader(file, std::move(opened)));
   reader->header_ = decode_segment_header(NORI_TRY(reader->view(0, kFirstReadBytes)));
   return reader;
 }
 
 Result<std::unique_ptr<SegmentReader>> SegmentReader::open_if_there(io::Directory& directory,
-                                                                    std::uint64_t segment_id) {
-  auto opened = open(directory, segment_id);
+                                                                    const SegmentFile& file) {
+  auto opened = open(directory, file);
   if (!opened && opened.error().system_errno == ENOENT) {
     return nullptr;
   }

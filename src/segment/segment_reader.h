@@ -14,6 +14,7 @@
 #include "format/segment_header.h"
 #include "io/file_system.h"
 #include "nori/error.h"
+#include "segment/segment_name.h"
 
 namespace nori {
 
@@ -25,18 +26,21 @@ class SegmentReader {
  public:
   /// Errors: `io` with ENOENT where there is no such file. A bad header is no error: see header().
   [[nodiscard]] static Result<std::unique_ptr<SegmentReader>> open(io::Directory& directory,
-                                                                   std::uint64_t segment_id);
+                                                                   const SegmentFile& file);
   /// The same, but nullptr where there is no such file.
   [[nodiscard]] static Result<std::unique_ptr<SegmentReader>> open_if_there(
-      io::Directory& directory, std::uint64_t segment_id);
+      io::Directory& directory, const SegmentFile& file);
 
-  [[nodiscard]] std::uint64_t segment_id() const noexcept { return segment_id_; }
+  /// The first one, where the file is several compacted ones.
+  [[nodiscard]] std::uint64_t segment_id() const noexcept { return name_.first; }
+  [[nodiscard]] const SegmentFile& name() const noexcept { return name_; }
   [[nodiscard]] const std::expected<SegmentHeader, HeaderError>& header() const noexcept {
     return header_;
   }
   /// Whether the header is valid and belongs to a file of this name.
   [[nodiscard]] bool header_fits() const noexcept {
-    return header_.has_value() && header_->first_segment == segment_id_;
+    return header_.has_value() && header_->first_segment == name_.first &&
+           header_->last_segment == name_.last && header_->is_compacted() == name_.is_compacted;
   }
 
   /// Up to `bytes` bytes at `offset`, fewer where the file ends. Valid until the next call.
@@ -67,10 +71,10 @@ class SegmentReader {
   [[nodiscard]] Result<std::optional<CloseFrame>> close_frame();
 
  private:
-  SegmentReader(std::uint64_t segment_id, std::unique_ptr<io::File> file)
-      : segment_id_(segment_id), file_(std::move(file)) {}
+  SegmentReader(const SegmentFile& name, std::unique_ptr<io::File> file)
+      : name_(name), file_(std::move(file)) {}
 
-  std::uint64_t segment_id_;
+  SegmentFile name_;
   std::unique_ptr<io::File> file_;
   std::expected<SegmentHeader, HeaderError> header_ = std::unexpected(HeaderError{});
   std::unique_ptr<std::byte[]> window_;

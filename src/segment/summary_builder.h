@@ -23,11 +23,15 @@ class SummaryBuilder {
   }
 
   void add(const FrameHeader& header, std::uint64_t offset) {
+    add(header, offset, header.record_count);
+  }
+  /// A frame of which so many records are left.
+  void add(const FrameHeader& header, std::uint64_t offset, std::uint64_t records) {
     if (summary_.frames++ == 0) {
       summary_.first_time_ms = header.time_ms;
     }
-    summary_.records += header.record_count;
-    if (header.kind != FrameKind::records) {
+    summary_.records += records;
+    if (header.kind != FrameKind::records && header.kind != FrameKind::compacted) {
       summary_.padding_bytes += header.frame_bytes();
     } else if (offset >= indexed_offset_ + kIndexStrideBytes) {
       summary_.index.push_back(

@@ -1,0 +1,57 @@
+// Compaction: sealed segments a to b become a-b.wal, with the records that are still wanted.
+//
+//   choose    sealed files with a footer: all in them is durable, and so is the next one's name
+//   find      the newest record of each key in all of them (log/live_records.h)
+//   group     files that together fill about one segment with what is left; a group that would not
+//             become smaller stays as it is
+//   write     a group aside, as compact.tmp; synced
+//   replace   under the lock of deletions: renamed, directory synced; from then on the files in its
+//             range are void; removed, directory synced
+//
+// The oldest group goes first: when a tombstone goes, everything that it hides is gone for good.
+// A crash leaves compact.tmp, which is void, or void segments, which the next opening removes.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "io/file_system.h"
+#include "log/live_records.h"
+#include "log/segment_range.h"
+#include "nori/compaction.h"
+#include "nori/error.h"
+#include "segment/segment_files.h"
+
+namespace nori {
+
+/// What a compaction needs of its log.
+struct CompactionContext {
+  io::Directory& directory;
+  const LogId& log_id;
+  WriteMode mode;
+  /// Names of segments are removed with it held.
+  std::mutex& delete_mutex;
+  /// Segments from this one on are being written.
+  std::function<std::uint64_t()> active_segment_id;
+  /// Everything before it may be compacted; asked with delete_mutex held.
+  std::function<Result<Sequence>()> limit;
+  /// Told of what was read and written; an error ends the compaction.
+  CompactionStep step;
+  DropRule rule;
+  std::uint64_t seed = 0;  ///< Of the keys' hashes.
+  std::uint64_t target_bytes = 0;
+};
+
+/// On return each group is either replaced, durably, or as it was. Errors: `damaged`: a place in
+/// the range is bad; `no_space`, `io`: those groups that were replaced stay so.
+[[nodiscard]] Result<CompactionReport> compact_segments(const CompactionContext& context,
+                                                        const CompactionOptions& options);
+
+/// Removes what compactions that were cut short left, durably. Before a covering file may go.
+[[nodiscard]] Result<void> remove_void_segments(io::Directory& directory,
+                                                const LogListing& listing);
+
+}  // namespace nori

@@ -1,0 +1,53 @@
+// Which records of a range of segments are the newest of their key, in bounded memory.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "io/file_system.h"
+#include "log/segment_range.h"
+#include "nori/error.h"
+
+namespace nori {
+
+/// What the newest record of a key may be dropped for.
+struct DropRule {
+  /// A tombstone or an expired record before this sequence hides nothing.
+  Sequence before = 0;
+  /// What expires before it has expired.
+  std::uint64_t now_ms = 0;
+};
+
+/// The records that are left, by sequence, and what they take.
+struct LiveRecords {
+  Sequence first_sequence = 0;
+  std::vector<bool> is_live;  ///< By sequence, from first_sequence on.
+  struct FileTotals {
+    std::uint64_t records = 0;  ///< Left.
+    std::uint64_t bytes = 0;    ///< Of those, as stored.
+    std::uint64_t tombstones = 0;
+    std::uint64_t dropped = 0;  ///< By the DropRule.
+  };
+  std::vector<FileTotals> files;
+
+  [[nodiscard]] bool operator()(Sequence sequence) const {
+    return is_live[sequence - first_sequence];
+  }
+};
+
+/// Told of what was read since; an error ends the search with it.
+using CompactionStep = std::function<Result<void>(std::uint64_t bytes)>;
+
+/// Reads the range as often as `memory_bytes` makes needed: once, if that is 32 bytes for each key.
+/// Keys are told apart by 128 bits of XXH3 under a seed drawn for the purpose. A bit for each
+/// sequence of the range comes on top. Errors as SegmentRangeReader::next().
+[[nodiscard]] Result<LiveRecords> find_live_records(io::Directory& directory, const LogId& log_id,
+                                                    const std::vector<SealedFile>& files,
+                                                    const DropRule& rule,
+                                                    std::uint64_t memory_bytes, std::uint64_t seed,
+                                                    const CompactionStep& step);
+
+}  // namespace nori

@@ -1,0 +1,90 @@
+#include "log/segment_range.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "segment/segment_reader.h"
+
+namespace nori {
+namespace {
+
+std::vector<SegmentFile> names_of(const std::vector<SealedFile>& files) {
+  std::vector<SegmentFile> names;
+  names.reserve(files.size());
+  for (const auto& file : files) {
+    names.push_back(file.name);
+  }
+  return names;
+}
+
+}  // namespace
+
+Result<std::optional<SealedFile>> read_sealed_file(io::Directory& directory, const LogId& log_id,
+                                                   const SegmentFile& name) {
+  const auto segment = NORI_TRY(SegmentReader::open(directory, name));
+  if (!segment->header_fits() || segment->header()->log_id != log_id) {
+    return std::nullopt;
+  }
+  auto summary = NORI_TRY(segment->footer());
+  if (!summary) {
+    return std::nullopt;
+  }
+  return SealedFile{.name = name,
+                    .header = *segment->header(),
+                    .summary = *std::move(summary),
+                    .bytes = NORI_TRY(segment->size())};
+}
+
+SegmentRangeReader::SegmentRangeReader(io::Directory& directory, const LogId& log_id,
+                                       const std::vector<SealedFile>& files)
+    : directory_(directory),
+      files_(files),
+      walker_(directory, log_id, RingAccess::if_permitted, names_of(files)) {
+  const auto& first = files.front().header;
+  walker_.seek({.place = {.segment_id = first.first_segment,
+                          .offset = first.first_offset,
+                          .ring_base = first.ring_base},
+                .chain = {.next_sequence = first.first_sequence,
+                          .epoch = first.epoch,
+                          .time_ms = first.created_ms}});
+}
+
+Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
+  for (;;) {
+    if (auto record = records_.next(); record) {
+      return RangeRecord{.record = *std::move(record), .epoch = epoch_, .file = file_};
+    }
+    const auto place = walker_.place();
+    if (!records_.is_done()) {
+      return make_error(ErrorCode::damaged, "{}: the frame before offset {} is malformed",
+                        (directory_.path() / files_[file_].name.name()).string(), place.offset);
+    }
+    if (place.segment_id > files_.back().name.last) {
+      return std::nullopt;
+    }
+    while (place.segment_id > files_[file_].name.last) {
+      ++file_;
+    }
+    const auto frame = NORI_TRY(walker_.next());
+    if (!frame) {
+      auto error = make_error(walker_.segment_is_missing() ? ErrorCode::io : ErrorCode::damaged,
+                              "{} at offset {}: {}; nothing was compacted here",
+                              (directory_.path() / files_[file_].name.name()).string(),
+                              place.offset, walker_.stop_reason());
+      error.error().system_errno = walker_.segment_is_missing() ? ENOENT : 0;
+      return error;
+    }
+    bytes_read_ += frame->header.frame_bytes();
+    epoch_ = frame->header.epoch;
+    if (frame->header.kind == FrameKind::records || frame->header.kind == FrameKind::compacted) {
+      records_ = FrameRecords(frame->header, frame->payload);
+    } else if (frame->header.kind == FrameKind::rotation) {
+      rotation_ = decode_rotation(frame->payload).value_or(RotationPayload{});
+    }
+  }
+}
+
+}  // namespace nori

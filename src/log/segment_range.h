@@ -1,0 +1,64 @@
+// Reads the records of sealed segments, one behind the other.
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "format/frame_records.h"
+#include "log/frame_walker.h"
+#include "log/log_listing.h"
+#include "nori/error.h"
+
+namespace nori {
+
+/// A sealed file of the log, and what its header and footer say of it.
+struct SealedFile {
+  SegmentFile name;
+  SegmentHeader header;
+  SegmentSummary summary;
+  std::uint64_t bytes = 0;
+};
+
+/// Opens a file and reads its header and footer; nothing where one is missing or bad.
+[[nodiscard]] Result<std::optional<SealedFile>> read_sealed_file(io::Directory& directory,
+                                                                 const LogId& log_id,
+                                                                 const SegmentFile& name);
+
+/// A record, and the file it is in, by its index in the range.
+struct RangeRecord {
+  FrameRecord record;
+  std::uint64_t epoch = 0;
+  std::size_t file = 0;
+};
+
+/// Walks files that follow each other.
+///
+/// Threads: one at a time. Lifetime: directory and files outlive it.
+class SegmentRangeReader {
+ public:
+  SegmentRangeReader(io::Directory& directory, const LogId& log_id,
+                     const std::vector<SealedFile>& files);
+
+  /// Nothing behind the last one; views last until the next call. Errors: `damaged`: a place in the
+  /// range is bad. `io` with ENOENT: a file was deleted meanwhile.
+  [[nodiscard]] Result<std::optional<RangeRecord>> next();
+
+  /// The rotation frame at the end of the file last read.
+  [[nodiscard]] const RotationPayload& rotation() const noexcept { return rotation_; }
+  /// Bytes read so far.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+
+ private:
+  io::Directory& directory_;
+  const std::vector<SealedFile>& files_;
+  FrameWalker walker_;
+  FrameRecords records_;
+  std::uint64_t epoch_ = 0;
+  std::size_t file_ = 0;
+  RotationPayload rotation_;
+  std::uint64_t bytes_read_ = 0;
+};
+
+}  // namespace nori

@@ -1,0 +1,562 @@
+// Goal: compaction takes what nobody can want any more, and nothing else, whatever happens to it.
+// Method: a log as a list of lines, "sequence key=value", before and after; then a crash at every
+// step of a compaction, and a failure of every call.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nori/verify.h"
+#include "nori/wal.h"
+#include "testing/crash_points.h"
+#include "testing/recovered_log.h"
+#include "testing/simulated_disk.h"
+
+namespace nori {
+namespace {
+
+using testing::SimulatedDisk;
+using Keep = CompactionOptions::Keep;
+using Lines = std::vector<std::string>;
+
+std::string line_of(const Entry& entry) {
+  return entry.op == Operation::put
+             ? fmt::format("{} {}={}", entry.sequence, entry.key, entry.value)
+             : fmt::format("{} {}=(deleted)", entry.sequence, entry.key);
+}
+
+// All records of a log, or what reading it said.
+Lines lines_of(const Wal& wal, const ReadFrom& from = begin_of_log) {
+  Lines lines;
+  auto reader = wal.read_from(from);
+  if (!reader) {
+    return {reader.error().message};
+  }
+  for (const auto& entry : *reader) {
+    lines.push_back(entry ? line_of(*entry) : entry.error().message);
+  }
+  return lines;
+}
+
+// What the records make of a map.
+std::map<std::string, std::string> state_of(const Wal& wal) {
+  std::map<std::string, std::string> state;
+  auto reader = wal.read_from(begin_of_log);
+  EXPECT_TRUE(reader);
+  for (const auto& entry : *reader) {
+    EXPECT_TRUE(entry) << entry.error().message;
+    if (!entry) {
+      break;
+    }
+    if (entry->op == Operation::put) {
+      state[std::string(entry->key)] = entry->value;
+    } else {
+      state.erase(std::string(entry->key));
+    }
+  }
+  return state;
+}
+
+class CompactionTest : public ::testing::Test {
+ protected:
+  CompactionTest() { options_.file_system = &disk_; }
+
+  Wal& open() {
+    wal_.reset();
+    auto opened = Wal::open(options_);
+    if (!opened) {
+      throw std::runtime_error(opened.error().message);
+    }
+    wal_.emplace(std::move(opened->wal));
+    return *wal_;
+  }
+
+  // A segment: "k1=v1 k2=v2 -k3".
+  void segment(std::initializer_list<std::string_view> records) {
+    for (const auto record : records) {
+      const auto equals = record.find('=');
+      const auto appended =
+          record.starts_with('-')
+              ? wal_->append(Record::remove(record.substr(1)))
+              : wal_->append(Record::put(record.substr(0, equals), record.substr(equals + 1)));
+      ASSERT_TRUE(appended) << appended.error().message;
+    }
+    ASSERT_TRUE(wal_->rotate());
+  }
+
+  CompactionReport compact(const CompactionOptions& options = {}) {
+    const auto report = wal_->compact(options);
+    EXPECT_TRUE(report) << report.error().message;
+    return report.value_or(CompactionReport{});
+  }
+
+  void expect_sound() {
+    const auto report = verify("log", &disk_);
+    ASSERT_TRUE(report) << report.error().message;
+    for (const auto& damage : report->damages) {
+      ADD_FAILURE() << damage.segment_id << ":" << damage.offset << ": " << damage.reason;
+    }
+  }
+
+  [[nodiscard]] std::vector<std::string> files() {
+    auto names = *disk_.list_files("log");
+    std::erase_if(names, [](const std::string& name) { return !name.ends_with(".wal"); });
+    return names;
+  }
+
+  SimulatedDisk disk_{1};
+  WalOptions options_ = testing::small_options();
+  std::optional<Wal> wal_;
+};
+
+// The mission page's: seven records in two segments, four left in one.
+TEST_F(CompactionTest, OfEachKeyTheNewestRecordIsLeftAndSequencesStay) {
+  open();
+  segment({"k1=v1", "k2=v1", "k1=v2", "k3=v1"});
+  segment({"k2=v2", "k1=v3", "k4=v1"});
+  const auto report = compact();
+  const Lines expected{"3 k3=v1", "4 k2=v2", "5 k1=v3", "6 k4=v1"};
+  EXPECT_EQ(lines_of(*wal_), expected);
+  EXPECT_EQ(report.records_before, 7);
+  EXPECT_EQ(report.records_after, 4);
+  EXPECT_EQ(report.files_before, 2);
+  EXPECT_EQ(report.files_after, 1);
+  EXPECT_LT(report.bytes_after, report.bytes_before);
+  EXPECT_EQ(report.files, Lines{"000000-000001.wal"});
+  EXPECT_EQ(files(), (Lines{"000000-000001.wal", "000002.wal"}));
+  expect_sound();
+  for (const auto verification : {Verification::tail, Verification::all}) {
+    options_.verification = verification;
+    open();
+    EXPECT_EQ(lines_of(*wal_), expected);
+  }
+  EXPECT_EQ(wal_->append(Record::put("k5", "v1"))->sequence, 7);
+  ASSERT_TRUE(wal_->close());
+  expect_sound();
+  open();
+  EXPECT_EQ(lines_of(*wal_).back(), "7 k5=v1");
+}
+
+// The mission page's levels: a tombstone goes with the last record that it hides.
+TEST_F(CompactionTest, ATombstoneStaysWhileAnOlderSegmentMayHoldWhatItHides) {
+  open();
+  segment({"k1=v1"});
+  segment({"-k1", "k2=v1", "k2=v2", "k2=v3"});
+  const auto position = wal_->read_from(Sequence{1})->position();
+  compact({.from = position});
+  EXPECT_EQ(lines_of(*wal_), (Lines{"0 k1=v1", "1 k1=(deleted)", "4 k2=v3"}));
+  const auto report = compact();
+  EXPECT_EQ(report.tombstones_dropped, 1);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"4 k2=v3"}));
+  expect_sound();
+}
+
+TEST_F(CompactionTest, AnExpiredRecordGoesAndWhatItHidStaysHidden) {
+  open();
+  const auto soon = TimePoint{std::chrono::milliseconds(disk_.now_ms() + 1000)};
+  segment({"k1=v1", "k2=v1"});
+  ASSERT_TRUE(wal_->append(Record::put("k1", "v2", soon)));
+  segment({"k3=v1"});
+  EXPECT_EQ(compact().records_after, 3);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"1 k2=v1", "2 k1=v2", "3 k3=v1"}));
+  disk_.advance_ms(1001);
+  segment({"k3=v2"});
+  compact();
+  EXPECT_EQ(lines_of(*wal_), (Lines{"1 k2=v1", "4 k3=v2"}));
+}
+
+TEST_F(CompactionTest, KeepAllTakesPaddingAlone) {
+  open();
+  for (int i = 0; i < 3; ++i) {
+    for (int k = 0; k < 5; ++k) {
+      ASSERT_TRUE(wal_->append(Record::put(fmt::format("k{}", k), "v"), Durability::durable));
+    }
+    ASSERT_TRUE(wal_->rotate());
+  }
+  const auto before = lines_of(*wal_);
+  const auto report = compact({.keep = Keep::all});
+  EXPECT_EQ(lines_of(*wal_), before);
+  EXPECT_EQ(report.records_after, 15);
+  EXPECT_LT(report.bytes_after, report.bytes_before / 3);
+  // Nothing is left to take: it stays as it is.
+  EXPECT_EQ(compact({.keep = Keep::all}).files_after, 1);
+  EXPECT_EQ(files(), (Lines{"000000-000002.wal", "000003.wal"}));
+}
+
+TEST_F(CompactionTest, WhatIsAllGarbageLeavesItsRange) {
+  open();
+  segment({"k1=v1", "k2=v1"});
+  segment({"-k1", "-k2"});
+  compact();
+  EXPECT_EQ(lines_of(*wal_), Lines{});
+  EXPECT_EQ(wal_->stats().first_sequence, 0);
+  segment({"k1=v2"});
+  EXPECT_EQ(lines_of(*wal_), (Lines{"4 k1=v2"}));
+  options_.verification = Verification::all;
+  open();
+  EXPECT_EQ(lines_of(*wal_), (Lines{"4 k1=v2"}));
+  EXPECT_EQ(lines_of(*wal_, Sequence{2}), (Lines{"4 k1=v2"}));
+}
+
+TEST_F(CompactionTest, BatchesEndEpochsAndTimesAreKept) {
+  open();
+  Batch batch;
+  batch.put("a", "1");
+  batch.put("b", "1");
+  batch.put("c", "1");
+  ASSERT_TRUE(wal_->append(batch));
+  disk_.advance_ms(10);
+  segment({"c=2"});
+  const auto first_epoch = wal_->read_from(begin_of_log)->next()->value().epoch;
+  open();  // another epoch
+  disk_.advance_ms(10);
+  segment({"d=1", "d=2"});
+  const auto before = [&] {
+    std::map<Sequence, OwnedEntry> entries;
+    auto reader = wal_->read_from(begin_of_log);
+    for (const auto& entry : *reader) {
+      entries.emplace(entry->sequence, entry->copy());
+    }
+    return entries;
+  }();
+  compact();
+  auto reader = wal_->read_from(begin_of_log);
+  std::vector<OwnedEntry> after;
+  for (const auto& entry : *reader) {
+    after.push_back(entry->copy());
+  }
+  ASSERT_EQ(after.size(), 4);  // a, b, c=2, d=2
+  for (const auto& entry : after) {
+    const auto& was = before.at(entry.sequence);
+    EXPECT_EQ(entry.time, was.time);
+    EXPECT_EQ(entry.epoch, was.epoch);
+    EXPECT_EQ(entry.key, was.key);
+    EXPECT_EQ(entry.value, was.value);
+  }
+  EXPECT_EQ(after[0].epoch, first_epoch);
+  EXPECT_NE(after[3].epoch, first_epoch);
+  EXPECT_FALSE(after[0].ends_batch);
+}
+
+TEST_F(CompactionTest, APlaceFromBeforeIsFoundByItsSequenceOrTime) {
+  open();
+  segment({"a=1", "b=1", "c=1"});
+  disk_.advance_ms(100);
+  const auto time = TimePoint{std::chrono::milliseconds(disk_.now_ms())};
+  segment({"a=2", "d=1"});
+  segment({"e=1"});
+  std::vector<Position> places;
+  auto reader = wal_->read_from(begin_of_log);
+  for (const auto& entry : *reader) {
+    places.push_back(entry->position);
+  }
+  compact();
+  EXPECT_EQ(lines_of(*wal_, places[0]).front(), "1 b=1");  // 0 was dropped
+  EXPECT_EQ(lines_of(*wal_, places[2]).front(), "2 c=1");
+  EXPECT_EQ(lines_of(*wal_, places[4]).front(), "4 d=1");
+  EXPECT_EQ(lines_of(*wal_, Sequence{3}).front(), "3 a=2");
+  EXPECT_EQ(lines_of(*wal_, time).front(), "3 a=2");
+  EXPECT_EQ(*wal_->position_at(time), wal_->read_from(Sequence{3})->next()->value().position);
+}
+
+TEST_F(CompactionTest, AReaderInTheRangeGoesOnAndMissesNothingThatIsLeft) {
+  for (int steps = 0; steps < 7; ++steps) {
+    options_.directory = fmt::format("log{}", steps);
+    open();
+    segment({"a=1", "b=1"});
+    segment({"c=1", "a=2"});
+    segment({"d=1", "e=1"});
+    auto reader = wal_->read_from(begin_of_log);
+    Lines read;
+    for (int i = 0; i < steps; ++i) {
+      read.push_back(line_of(reader->next()->value()));
+    }
+    compact();
+    for (const auto& entry : *reader) {
+      ASSERT_TRUE(entry) << entry.error().message;
+      read.push_back(line_of(*entry));
+    }
+    // What was dropped may have been read before, or still be at hand.
+    std::erase(read, "0 a=1");
+    EXPECT_EQ(read, (Lines{"1 b=1", "2 c=1", "3 a=2", "4 d=1", "5 e=1"})) << steps;
+  }
+}
+
+TEST_F(CompactionTest, WhatWasCompactedIsCompactedAgain) {
+  open();
+  segment({"a=1", "b=1", "c=1"});
+  segment({"a=2", "b=2"});
+  compact();
+  segment({"a=3"});
+  segment({"b=3", "d=1"});
+  compact();
+  EXPECT_EQ(lines_of(*wal_), (Lines{"2 c=1", "5 a=3", "6 b=3", "7 d=1"}));
+  EXPECT_EQ(files(), (Lines{"000000-000003.wal", "000004.wal"}));
+  segment({"c=2", "a=4"});
+  compact();
+  EXPECT_EQ(lines_of(*wal_), (Lines{"6 b=3", "7 d=1", "8 c=2", "9 a=4"}));
+  expect_sound();
+}
+
+TEST_F(CompactionTest, LittleMemoryReadsMoreOftenAndFindsTheSame) {
+  options_.segment_bytes = kMiB;
+  open();
+  std::map<std::string, Sequence> newest;
+  for (int round = 0; round < 2; ++round) {
+    for (int k = 0; k < 60'000; ++k) {
+      if (round == 0 || k % 3 == 0) {
+        const auto key = fmt::format("key{}", k);
+        newest[key] = wal_->append(Record::put(key, ""))->sequence;
+      }
+    }
+  }
+  ASSERT_TRUE(wal_->rotate());
+  const auto report = compact({.memory_bytes = kMiB});  // 32,768 keys at once
+  EXPECT_EQ(report.records_after, newest.size());
+  std::map<std::string, Sequence> left;
+  auto reader = wal_->read_from(begin_of_log);
+  for (const auto& entry : *reader) {
+    ASSERT_TRUE(entry);
+    EXPECT_TRUE(left.emplace(entry->key, entry->sequence).second);
+  }
+  EXPECT_EQ(left, newest);
+}
+
+TEST_F(CompactionTest, ADryRunChangesNothing) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3"});
+  const auto report = compact({.dry_run = true});
+  EXPECT_EQ(report.records_after, 1);
+  EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
+}
+
+TEST_F(CompactionTest, ARangeLeavesOtherSegmentsAlone) {
+  open();
+  segment({"a=1", "b=1"});
+  segment({"a=2", "a=3"});
+  segment({"a=4", "b=2"});
+  const auto at = [&](Sequence sequence) { return wal_->read_from(sequence)->position(); };
+  compact({.from = at(2), .to = at(4)});
+  EXPECT_EQ(lines_of(*wal_), (Lines{"0 a=1", "1 b=1", "3 a=3", "4 a=4", "5 b=2"}));
+  compact({.from = at(1), .to = at(5)});  // no file lies in it whole but the one
+  EXPECT_EQ(files(), (Lines{"000000.wal", "000001-000001.wal", "000002.wal", "000003.wal"}));
+}
+
+TEST_F(CompactionTest, DeletionTakesACompactedFileWhole) {
+  open();
+  segment({"a=1", "b=1"});
+  segment({"a=2"});
+  segment({"c=1"});
+  compact({.to = wal_->read_from(Sequence{3})->position()});
+  ASSERT_EQ(files(), (Lines{"000000-000001.wal", "000002.wal", "000003.wal"}));
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 2}), 0);
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 3}), 1);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"3 c=1"}));
+  EXPECT_EQ(wal_->read_from(Sequence{1}).error().code, ErrorCode::gone);
+}
+
+TEST_F(CompactionTest, DamageInTheRangeIsToldAndNothingIsReplaced) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3"});
+  const auto bytes = *disk_.read_file("log/000000.wal");
+  ASSERT_TRUE(disk_.flip_bit("log/000000.wal", 2 * 4096 + 45, 0));
+  const auto report = wal_->compact();
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, ErrorCode::damaged);
+  EXPECT_NE(report.error().message.find("000000.wal"), std::string::npos);
+  EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
+}
+
+TEST_F(CompactionTest, EveryFlippedBitOfACompactedFileIsNoticed) {
+  open();
+  segment({"a=1", "b=1"});
+  segment({"a=2", "c=1"});
+  compact();
+  ASSERT_TRUE(wal_->close());
+  wal_.reset();
+  const auto bytes = *disk_.read_file("log/000000-000001.wal");
+  const Lines whole{"1 b=1", "2 a=2", "3 c=1"};
+  for (std::uint64_t offset = 0; offset < bytes.size(); ++offset) {
+    if (bytes[offset] == std::byte{0} && offset % 64 != 0) {
+      continue;  // zeros between structures
+    }
+    const auto disk = disk_.clone();
+    ASSERT_TRUE(disk->flip_bit("log/000000-000001.wal", offset, offset % 8));
+    auto options = options_;
+    options.file_system = disk.get();
+    options.mode = OpenMode::read_only;
+    options.verification = Verification::all;
+    const auto opened = Wal::open(options);
+    if (!opened) {
+      continue;
+    }
+    for (const auto& line : lines_of(opened->wal)) {
+      EXPECT_TRUE(std::ranges::find(whole, line) != whole.end() ||
+                  line.find("damaged") != std::string::npos ||
+                  line.find(".wal") != std::string::npos)
+          << offset << ": " << line;
+    }
+  }
+}
+
+// --- Whatever happens to it
+
+class CompactionCrashTest : public CompactionTest {
+ protected:
+  CompactionCrashTest() {
+    open();
+    segment({"a=1", "b=1", "c=1", "d=1"});
+    segment({"a=2", "-d", "b=2"});
+    compact();
+    segment({"a=3", "e=1"});
+    segment({"-b", "e=2"});
+    state_ = state_of(*wal_);
+    newest_ = lines_of(*wal_).size();
+    EXPECT_TRUE(wal_->append(Record::put("tail", "1"), Durability::durable));
+    state_["tail"] = "1";
+    wal_.reset();
+  }
+
+  WalOptions options_on(SimulatedDisk& disk) const {
+    auto options = options_;
+    options.file_system = &disk;
+    return options;
+  }
+
+  // The same state, and a log that is sound, takes records, and can be compacted.
+  void expect_whole(SimulatedDisk& disk, const std::string& what) {
+    for (const auto verification : {Verification::all, Verification::tail}) {
+      auto options = options_on(disk);
+      options.verification = verification;
+      options.mode = OpenMode::read_only;
+      const auto opened = Wal::open(options);
+      ASSERT_TRUE(opened) << what << ": " << opened.error().message << testing::trace_of(disk);
+      EXPECT_FALSE(opened->recovery.corruption_detected) << what << opened->recovery.reason;
+      ASSERT_EQ(state_of(opened->wal), state_) << what << testing::trace_of(disk);
+    }
+    const auto opened = Wal::open(options_on(disk));
+    ASSERT_TRUE(opened) << what << ": " << opened.error().message;
+    ASSERT_EQ(state_of(opened->wal), state_) << what;
+    const auto report = verify("log", &disk);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_TRUE(report->damages.empty()) << what << report->damages.front().reason;
+  }
+
+  std::map<std::string, std::string> state_;
+  std::size_t newest_ = 0;
+};
+
+TEST_F(CompactionCrashTest, ACrashAtAnyStepLosesNothing) {
+  std::uint64_t seed = 0;
+  const auto work = [&](SimulatedDisk& disk) {
+    disk.set_tracing(true);
+    auto opened = Wal::open(options_on(disk));
+    if (opened) {
+      static_cast<void>(opened->wal.compact());
+      // What was covered is deleted last.
+      static_cast<void>(opened->wal.compact({.keep = Keep::all}));
+    }
+    return std::make_unique<Result<Opened>>(std::move(opened));
+  };
+  testing::for_each_crash_point(
+      disk_, work, [&](SimulatedDisk& disk, const Result<Opened>&, std::uint64_t operations) {
+        for (const auto& form : testing::kCrashForms) {
+          const auto copy = testing::crashed_copy(disk, form, ++seed);
+          expect_whole(*copy, fmt::format("{} after {} operations", form.name, operations));
+          if (HasFatalFailure()) {
+            return;
+          }
+          // And once more within the next one.
+          const auto again = testing::crashed_copy(disk, form, seed);
+          again->crash_after(operations % 11);
+          {
+            auto opened = Wal::open(options_on(*again));
+            if (opened) {
+              static_cast<void>(opened->wal.compact());
+            }
+          }
+          again->crash_process();
+          expect_whole(*again, fmt::format("{} after {} operations, and {} more", form.name,
+                                           operations, operations % 11));
+        }
+      });
+}
+
+// A covering file that goes must not bring back what it covered.
+TEST_F(CompactionCrashTest, DeletionAfterACompactionCutShortBringsNothingBack) {
+  std::uint64_t seed = 0;
+  const auto work = [&](SimulatedDisk& disk) {
+    disk.set_tracing(true);
+    auto opened = Wal::open(options_on(disk));
+    if (opened) {
+      static_cast<void>(opened->wal.compact());
+    }
+    return std::make_unique<Result<Opened>>(std::move(opened));
+  };
+  testing::for_each_crash_point(
+      disk_, work, [&](SimulatedDisk& disk, const Result<Opened>&, std::uint64_t operations) {
+        for (const auto& form : testing::kCrashForms) {
+          const auto copy = testing::crashed_copy(disk, form, ++seed);
+          {
+            auto opened = Wal::open(options_on(*copy));
+            ASSERT_TRUE(opened);
+            ASSERT_TRUE(opened->wal.delete_segments_before({.sequence = 9}));
+            copy->power_cut(seed, form.options);
+          }
+          const auto opened = Wal::open(options_on(*copy));
+          ASSERT_TRUE(opened) << opened.error().message << testing::trace_of(*copy);
+          EXPECT_EQ(opened->wal.stats().first_sequence, 9) << operations;
+          EXPECT_EQ(lines_of(opened->wal).size(), 3);
+        }
+      });
+}
+
+TEST_F(CompactionCrashTest, AFailureOfAnyCallLeavesTheLogAsItWasOrCompacted) {
+  using testing::Operation;
+  for (const auto operation :
+       {Operation::open, Operation::read, Operation::status, Operation::list, Operation::write,
+        Operation::sync, Operation::allocate, Operation::truncate, Operation::create,
+        Operation::rename, Operation::remove, Operation::directory_sync}) {
+    for (const auto error : {EIO, ENOSPC}) {
+      for (const auto repeat : {testing::Repeat::once, testing::Repeat::forever}) {
+        for (std::uint64_t n = 0;; ++n) {
+          const auto disk = disk_.clone();
+          auto opened = Wal::open(options_on(*disk));
+          ASSERT_TRUE(opened);
+          disk->fail_nth(operation, n, error, repeat);
+          const auto report = opened->wal.compact();
+          const bool was_hit = disk->faults_hit() != 0;
+          disk->clear_faults();
+          EXPECT_TRUE(opened->wal.append(Record::put("tail", "1")));
+          EXPECT_EQ(state_of(opened->wal), state_);
+          {
+            const auto crashed = testing::crashed_copy(*disk, testing::kPowerKeepsNothing, n);
+            expect_whole(*crashed,
+                         fmt::format("{} {} fails", testing::operation_name(operation), n));
+          }
+          ASSERT_TRUE(opened->wal.close());
+          expect_whole(*disk, fmt::format("{} {} fails", testing::operation_name(operation), n));
+          if (HasFatalFailure()) {
+            return;
+          }
+          if (!was_hit) {
+            EXPECT_TRUE(report);
+            break;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nori
