@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "base/try.h"
@@ -76,6 +77,24 @@ std::string ReferenceLog::end_delete(Sequence first) {
   return {};
 }
 
+void ReferenceLog::begin_compaction() {
+  std::set<std::string_view> newer;
+  for (auto kept = records_.rbegin(); kept != records_.rend(); ++kept) {
+    const bool is_newest = newer.insert(kept->record.key).second;
+    kept->may_be_gone =
+        kept->may_be_gone || !is_newest || kept->record.op == nori::Operation::remove;
+  }
+}
+
+std::string ReferenceLog::check_gone(Sequence first, Sequence end) const {
+  for (auto sequence = first; sequence < end; ++sequence) {
+    if (!may_be_gone(sequence)) {
+      return fmt::format("record {} is missing", sequence);
+    }
+  }
+  return {};
+}
+
 const ReferenceLog::Kept* ReferenceLog::at(Sequence sequence) const noexcept {
   if (sequence < records_.size()) {
     return &records_[sequence];
@@ -99,18 +118,16 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
     return fmt::format("the log ends at {}, within a batch", end);
   }
   const auto first = entries.empty() ? end : entries.front().sequence;
-  if (first < first_min_ || first > first_max_) {
+  if (first < first_min_ || (first > first_max_ && !check_gone(first_max_, first).empty())) {
     return fmt::format("the log begins at record {}, not in [{}, {}]", first, first_min_,
                        first_max_);
   }
-  if (entries.size() != end - first) {
-    return fmt::format("{} records were read of [{}, {})", entries.size(), first, end);
+  if (auto wrong = check_gone(entries.empty() ? end : entries.back().sequence + 1, end);
+      !wrong.empty()) {
+    return wrong;
   }
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const auto& entry = entries[i];
-    if (entry.sequence != first + i) {
-      return fmt::format("record {} follows record {}", entry.sequence, first + i - 1);
-    }
     if (auto wrong = compare(entry); !wrong.empty()) {
       return wrong;
     }
@@ -118,6 +135,12 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
       continue;
     }
     const auto& before = entries[i - 1];
+    if (entry.sequence <= before.sequence) {
+      return fmt::format("record {} follows record {}", entry.sequence, before.sequence);
+    }
+    if (auto wrong = check_gone(before.sequence + 1, entry.sequence); !wrong.empty()) {
+      return wrong;
+    }
     if (entry.epoch != before.epoch && entry.epoch.number() <= before.epoch.number()) {
       return fmt::format("record {} is of epoch {:x}, behind {:x}", entry.sequence,
                          entry.epoch.bits, before.epoch.bits);
@@ -132,7 +155,15 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
 bool ReferenceLog::is_entry(const OwnedEntry& entry, const Kept& kept) {
   const auto& record = kept.record;
   return entry.op == record.op && entry.key == record.key && entry.value == record.value &&
-         entry.expires_at == record.expires_at && entry.ends_batch == kept.ends_batch;
+         entry.expires_at == record.expires_at;
+}
+
+// A batch ends with its last record, or the last one left.
+bool ReferenceLog::may_end_batch(Sequence sequence) const noexcept {
+  while (!at(sequence)->ends_batch && may_be_gone(sequence + 1)) {
+    ++sequence;
+  }
+  return at(sequence)->ends_batch;
 }
 
 std::string ReferenceLog::compare(const OwnedEntry& entry) const {
@@ -143,6 +174,10 @@ std::string ReferenceLog::compare(const OwnedEntry& entry) const {
   if (!is_entry(entry, *kept)) {
     return fmt::format("record {} is \"{}\", and \"{}\" was appended", entry.sequence, entry.key,
                        kept->record.key);
+  }
+  if (entry.ends_batch ? !may_end_batch(entry.sequence) : kept->ends_batch) {
+    return fmt::format("record {} {} its batch", entry.sequence,
+                       entry.ends_batch ? "ends" : "does not end");
   }
   if (kept->epoch != Epoch{} && entry.epoch != kept->epoch) {
     return fmt::format("record {} was of epoch {:x}, now of {:x}", entry.sequence, kept->epoch.bits,

@@ -69,6 +69,10 @@ class ReferenceLog {
   /// They were, and the log begins at `first` now.
   [[nodiscard]] std::string end_delete(Sequence first);
 
+  /// Sealed segments are about to be compacted: a record may go that has a newer one of its key,
+  /// and a tombstone.
+  void begin_compaction();
+
   /// Whether a log with this in it is one that `crash` may leave. Returns what is wrong about it,
   /// or nothing.
   [[nodiscard]] std::string compare(const LogContents& found, Crash crash) const;
@@ -83,6 +87,11 @@ class ReferenceLog {
   /// The same, but it is no more durable than it was: it was only looked at.
   void adopt_undurable(const LogContents& found);
 
+  /// Whether it was compacted away, or may have been.
+  [[nodiscard]] bool may_be_gone(Sequence sequence) const noexcept {
+    return sequence < records_.size() && records_[sequence].may_be_gone;
+  }
+
   [[nodiscard]] Sequence appended_end() const noexcept { return records_.size(); }
   [[nodiscard]] Sequence durable_end() const noexcept { return durable_end_; }
   /// Appends that were begun: a number for the next one's contents.
@@ -94,12 +103,16 @@ class ReferenceLog {
   struct Kept {
     OwnedRecord record;
     bool ends_batch = false;
+    bool may_be_gone = false;  ///< By a compaction.
     /// Of the entry, once it was read.
     Epoch epoch = {};
   };
 
   [[nodiscard]] const Kept* at(Sequence sequence) const noexcept;
   [[nodiscard]] static bool is_entry(const OwnedEntry& entry, const Kept& kept);
+  [[nodiscard]] bool may_end_batch(Sequence sequence) const noexcept;
+  /// What is wrong about it that no record of [first, end) is there, or nothing.
+  [[nodiscard]] std::string check_gone(Sequence first, Sequence end) const;
 
   std::vector<Kept> records_;          ///< By sequence, deleted ones included.
   std::vector<Kept> pending_;          ///< May be there, behind records_, all or none.

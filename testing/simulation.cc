@@ -22,7 +22,7 @@ constexpr std::uint64_t kBlockBytes = 4096;
 Step random_step(Random& random) {
   constexpr std::uint64_t kValueBytes[] = {0, 100, 100, 100, 1000, 1000, 4000, 9000};
   const auto value_bytes = kValueBytes[random.below(std::size(kValueBytes))];
-  switch (random.below(20)) {
+  switch (random.below(21)) {
     case 0:
     case 1:
       return sync();
@@ -47,6 +47,8 @@ Step random_step(Random& random) {
       return follow();
     case 13:
       return random.coin() ? read() : follow();
+    case 14:
+      return compact();
     default:
       return append(1 + random.below(8), value_bytes);
   }

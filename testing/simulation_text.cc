@@ -39,15 +39,16 @@ constexpr Names<Durability, 2> kDurabilityNames{
     {{"policy", Durability::policy}, {"durable", Durability::durable}}};
 constexpr Names<bool, 2> kYesNo{{{"no", false}, {"yes", true}}};
 constexpr Names<Repeat, 2> kRepeatNames{{{"once", Repeat::once}, {"forever", Repeat::forever}}};
-constexpr Names<Step::Kind, 9> kStepNames{{{"append", Step::Kind::append},
-                                           {"try_append", Step::Kind::try_append},
-                                           {"sync", Step::Kind::sync},
-                                           {"wait_durable", Step::Kind::wait_durable},
-                                           {"rotate", Step::Kind::rotate},
-                                           {"delete_old", Step::Kind::delete_old},
-                                           {"read", Step::Kind::read},
-                                           {"follow", Step::Kind::follow},
-                                           {"close", Step::Kind::close}}};
+constexpr Names<Step::Kind, 10> kStepNames{{{"append", Step::Kind::append},
+                                            {"try_append", Step::Kind::try_append},
+                                            {"sync", Step::Kind::sync},
+                                            {"wait_durable", Step::Kind::wait_durable},
+                                            {"rotate", Step::Kind::rotate},
+                                            {"delete_old", Step::Kind::delete_old},
+                                            {"compact", Step::Kind::compact},
+                                            {"read", Step::Kind::read},
+                                            {"follow", Step::Kind::follow},
+                                            {"close", Step::Kind::close}}};
 
 template <typename T, std::size_t N>
 std::string_view name_of(const Names<T, N>& names, T value) {

@@ -14,7 +14,8 @@ std::vector<OwnedRecord> make_records(std::uint64_t append_number, std::uint64_t
   std::vector<OwnedRecord> batch;
   for (std::uint64_t i = 0; i < records; ++i) {
     OwnedRecord record;
-    record.key = fmt::format("{:08}/{:04}", append_number, i);
+    record.key =
+        fmt::format("{:08}/{:04}", value_bytes == 0 ? append_number : append_number % 8, i);
     Random random(append_number << 20 | i);
     if (append_number % 7 == 3 && records > 1 && i % 2 == 1) {
       record.op = nori::Operation::remove;
@@ -101,6 +102,9 @@ bool CheckedLog::run(const Step& step) {
     case Step::Kind::delete_old:
       done = delete_segments();
       break;
+    case Step::Kind::compact:
+      done = compact_segments();
+      break;
     case Step::Kind::read:
       done = read_back();
       break;
@@ -181,6 +185,11 @@ bool CheckedLog::delete_segments() {
   return true;
 }
 
+bool CheckedLog::compact_segments() {
+  reference_.begin_compaction();
+  return note(wal_->compact());
+}
+
 bool CheckedLog::read_back() {
   const auto contents = read_all(*wal_);
   if (!note(contents)) {
@@ -246,11 +255,17 @@ bool CheckedLog::follow_on() {
       break;
     }
     const auto entry = (*next)->copy();
+    while (followed_ < entry.sequence && reference_.may_be_gone(followed_)) {
+      ++followed_;
+    }
     if (entry.sequence != followed_) {
       complain(fmt::format("the follower came to record {}, not {}", entry.sequence, followed_));
     }
     complain(reference_.compare(entry));
     followed_ = entry.sequence + 1;
+  }
+  while (reference_.may_be_gone(followed_)) {
+    ++followed_;
   }
   if (followed_ != reference_.appended_end()) {
     complain(fmt::format("the follower ends at {}, and {} records were appended", followed_,

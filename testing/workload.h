@@ -26,6 +26,7 @@ struct Step {
     wait_durable,
     rotate,
     delete_old,
+    compact,
     read,
     follow,
     close,
@@ -70,6 +71,8 @@ using Script = std::vector<Step>;
 [[nodiscard]] inline Step rotate() { return {.kind = Step::Kind::rotate}; }
 /// All segments but the active one.
 [[nodiscard]] inline Step delete_old() { return {.kind = Step::Kind::delete_old}; }
+/// All segments but the active one.
+[[nodiscard]] inline Step compact() { return {.kind = Step::Kind::compact}; }
 /// All of it, and some record again by its position, sequence and time.
 [[nodiscard]] inline Step read() { return {.kind = Step::Kind::read}; }
 /// What came since the last time, with a reader that stays open.
@@ -77,8 +80,8 @@ using Script = std::vector<Step>;
 [[nodiscard]] inline Step close() { return {.kind = Step::Kind::close}; }
 
 /// The records of one append, which no other has: mostly puts, some of them expiring, some
-/// tombstones. All appends of one shape have the same size, so that frames of one life would fit
-/// where those of another stood.
+/// tombstones. Every eighth has the same keys, unless its values are empty. All appends of one
+/// shape have the same size, so that frames of one life would fit where those of another stood.
 [[nodiscard]] std::vector<OwnedRecord> make_records(std::uint64_t append_number,
                                                     std::uint64_t records,
                                                     std::uint64_t value_bytes);
@@ -115,6 +118,7 @@ class CheckedLog {
   bool open_log();
   bool append_once(const Step& step);
   bool delete_segments();
+  bool compact_segments();
   bool read_back();
   bool find_again(const OwnedEntry& entry);
   bool follow_on();

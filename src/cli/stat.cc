@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/try.h"
 #include "cli/arguments.h"
@@ -12,6 +15,7 @@
 #include "cli/json_text.h"
 #include "cli/open_log.h"
 #include "cli/report.h"
+#include "nori/garbage.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
 
@@ -22,6 +26,7 @@ namespace {
 struct StatOptions {
   std::filesystem::path directory;
   bool quick = false;
+  bool segments = false;
   bool json = false;
 };
 
@@ -30,6 +35,10 @@ struct LogContents {
   std::uint64_t bytes_padding = 0;
   std::uint64_t bytes_torn = 0;
   std::uint64_t records_in_ring = 0;
+  std::vector<SegmentReport> segments;
+  /// Of the segments; empty where damage is in the way.
+  std::vector<SegmentGarbage> garbage;
+  SegmentGarbage total;
 };
 
 // What is told of a log.
@@ -76,11 +85,55 @@ Result<LogSummary> summarize(const StatOptions& options) {
   for (const SegmentReport& segment : report.segments) {
     contents.bytes_padding += segment.bytes_padding;
   }
+  contents.segments = report.segments;
+  if (!summary.is_damaged) {
+    contents.garbage = NORI_TRY(find_garbage(options.directory));
+  }
+  for (const SegmentGarbage& segment : contents.garbage) {
+    contents.total.records += segment.records;
+    contents.total.records_live += segment.records_live;
+    contents.total.bytes += segment.bytes;
+    contents.total.bytes_live += segment.bytes_live;
+    contents.total.tombstones += segment.tombstones;
+  }
   return summary;
 }
 
 std::string_view io_name(const WalStats& stats) {
   return stats.io == IoMode::direct ? "direct" : "buffered";
+}
+
+const SegmentGarbage* garbage_of(const LogContents& contents, const SegmentReport& segment) {
+  const auto found = std::ranges::find(contents.garbage, segment.file, &SegmentGarbage::file);
+  return found != contents.garbage.end() ? &*found : nullptr;
+}
+
+Json segments_json(const LogContents& contents) {
+  Json segments = Json::array();
+  for (const SegmentReport& segment : contents.segments) {
+    Json json;
+    json["file"] = segment.file;
+    json["bytes"] = segment.bytes;
+    json["bytes_padding"] = segment.bytes_padding;
+    json["records"] = segment.records;
+    json["first_sequence"] = segment.first_sequence;
+    json["end_sequence"] = segment.end_sequence;
+    if (const auto* const garbage = garbage_of(contents, segment); garbage != nullptr) {
+      json["records_live"] = garbage->records_live;
+      json["record_bytes"] = garbage->bytes;
+      json["record_bytes_live"] = garbage->bytes_live;
+      json["tombstones"] = garbage->tombstones;
+    }
+    segments.push_back(std::move(json));
+  }
+  return segments;
+}
+
+// "80 %": how much of `all` is not `live`.
+std::string wasted_text(std::uint64_t all, std::uint64_t live) {
+  return fmt::format(
+      "{:.0f} %",
+      all == 0 ? 0.0 : 100.0 * static_cast<double>(all - live) / static_cast<double>(all));
 }
 
 std::string to_json(const std::string& directory, const LogSummary& summary) {
@@ -105,6 +158,13 @@ std::string to_json(const std::string& directory, const LogSummary& summary) {
     json["bytes_padding"] = summary.contents->bytes_padding;
     json["bytes_torn"] = summary.contents->bytes_torn;
     json["ring"]["records"] = summary.contents->records_in_ring;
+    if (!summary.contents->garbage.empty()) {
+      json["records_live"] = summary.contents->total.records_live;
+      json["record_bytes"] = summary.contents->total.bytes;
+      json["record_bytes_live"] = summary.contents->total.bytes_live;
+      json["tombstones"] = summary.contents->total.tombstones;
+    }
+    json["segment_files"] = segments_json(*summary.contents);
   }
   return json_text(json);
 }
@@ -121,7 +181,21 @@ std::string bytes_text(std::uint64_t bytes) {
   return text;
 }
 
-std::string to_text(const std::string& directory, const LogSummary& summary) {
+std::string segments_text(const LogContents& contents) {
+  std::string text = fmt::format("\n{:<18} {:>12} {:>10} {:>10} {:>10} {:>12} {:>7}\n", "segment",
+                                 "bytes", "records", "live", "tombstones", "padding", "wasted");
+  for (const SegmentReport& segment : contents.segments) {
+    const auto* const garbage = garbage_of(contents, segment);
+    text += fmt::format(
+        "{:<18} {:>12} {:>10} {:>10} {:>10} {:>12} {:>7}\n", segment.file, segment.bytes,
+        segment.records, garbage != nullptr ? fmt::to_string(garbage->records_live) : "?",
+        garbage != nullptr ? fmt::to_string(garbage->tombstones) : "?", segment.bytes_padding,
+        garbage != nullptr ? wasted_text(garbage->bytes, garbage->bytes_live) : "?");
+  }
+  return text;
+}
+
+std::string to_text(const std::string& directory, const LogSummary& summary, bool with_segments) {
   std::string text;
   const auto line = [&text](std::string_view name, std::string_view value) {
     fmt::format_to(std::back_inserter(text), "{:<14}{}\n", name, value);
@@ -139,6 +213,14 @@ std::string to_text(const std::string& directory, const LogSummary& summary) {
   line("bytes", bytes_text(summary.bytes));
   if (summary.contents) {
     line("padding", bytes_text(summary.contents->bytes_padding));
+    if (!summary.contents->garbage.empty()) {
+      const auto& total = summary.contents->total;
+      line("live", fmt::format("{} records of {} bytes; {} tombstones", total.records_live,
+                               total.bytes_live, total.tombstones));
+      line("wasted space", fmt::format("{} of the records, {} of their bytes",
+                                       wasted_text(total.records, total.records_live),
+                                       wasted_text(total.bytes, total.bytes_live)));
+    }
   }
   line("ring", stats.ring_bytes == 0
                    ? fmt::format("none: {}", stats.ring_reason)
@@ -159,6 +241,9 @@ std::string to_text(const std::string& directory, const LogSummary& summary) {
   if (summary.is_damaged) {
     line("damaged", "yes: see nori verify");
   }
+  if (with_segments && summary.contents) {
+    text += segments_text(*summary.contents);
+  }
   return text;
 }
 
@@ -168,8 +253,9 @@ int stat(const StatOptions& options) {
     return report(summary.error());
   }
   const std::string directory = options.directory.string();
-  return print(options.json ? to_json(directory, *summary) : to_text(directory, *summary),
-               summary->is_damaged ? kExitNotThere : kExitDone);
+  return print(
+      options.json ? to_json(directory, *summary) : to_text(directory, *summary, options.segments),
+      summary->is_damaged ? kExitNotThere : kExitDone);
 }
 
 }  // namespace
@@ -180,6 +266,7 @@ void add_stat(CLI::App& tool, Command& chosen) {
   const auto options = std::make_shared<StatOptions>();
   add_directory(command, options->directory);
   command.add_flag("--quick", options->quick, "leave out what takes reading everything");
+  command.add_flag("--segments", options->segments, "also tell of each segment's file");
   command.add_flag("--json", options->json, "print one JSON object");
   command.footer("Example:\n  nori stat fruit.log --json | jq .records");
   on_chosen(command, chosen, options, stat);

@@ -83,11 +83,18 @@ void CompactedFrame::add(const FrameRecord& record) {
   if (count_++ == 0) {
     first_time_ms_ = time_ms_ = record.time_ms;
   }
+  last_record_ = records_.size();
   append_varint(records_, (record.sequence - next_sequence_) << 1 | (record.ends_batch ? 1 : 0));
   append_varint(records_, record.time_ms - time_ms_);
   records_.append(as_text(record.bytes));
   next_sequence_ = record.sequence + 1;
   time_ms_ = record.time_ms;
+}
+
+void CompactedFrame::end_batch() noexcept {
+  if (count_ != 0) {
+    records_[last_record_] = static_cast<char>(records_[last_record_] | 1);
+  }
 }
 
 std::pair<ByteView, ByteView> CompactedFrame::payload() {

@@ -74,6 +74,8 @@ class CompactedFrame {
     return epoch == epoch_ && sequence - first_sequence_ < kRecordsPerFrameMax;
   }
   void add(const FrameRecord& record);
+  /// What the last record's batch had behind it is gone: the batch ends there.
+  void end_batch() noexcept;
 
   [[nodiscard]] std::uint64_t record_count() const noexcept { return count_; }
   [[nodiscard]] Sequence first_sequence() const noexcept { return first_sequence_; }
@@ -91,6 +93,7 @@ class CompactedFrame {
   std::uint64_t time_ms_ = 0;
   std::uint64_t count_ = 0;
   std::string records_;
+  std::size_t last_record_ = 0;  ///< Where it begins in records_.
   std::array<std::byte, kVarintBytesMax> front_;
 };
 

@@ -87,6 +87,9 @@ class CompactedWriter {
     return {};
   }
 
+  // The end of a batch was left out.
+  void end_batch() { frame_.end_batch(); }
+
   // Ends it where the last of its segments ended.
   Result<SegmentSummary> finish(const SegmentSummary& last, const RotationPayload& rotation) {
     if (frame_.record_count() != 0) {
@@ -297,6 +300,8 @@ class Compaction {
     while (const auto next = NORI_TRY(reader.next())) {
       if (live_(next->record.sequence)) {
         NORI_TRY(writer.add(next->record, next->epoch));
+      } else if (next->record.ends_batch) {
+        writer.end_batch();
       }
       if (reader.bytes_read() - bytes_told >= kMiB) {
         NORI_TRY(context_.step(reader.bytes_read() - bytes_told));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "base/try.h"
 #include "nori/options.h"
@@ -51,18 +52,18 @@ class Finder {
  public:
   Finder(io::Directory& directory, const LogId& log_id, const std::vector<SealedFile>& files,
          const DropRule& rule, std::uint64_t memory_bytes, std::uint64_t seed,
-         const CompactionStep& step)
+         const CompactionStep& step, RangeEnd end)
       : directory_(directory),
         log_id_(log_id),
         files_(files),
         rule_(rule),
         candidates_most_(std::max<std::uint64_t>(memory_bytes / sizeof(Candidate), 1024)),
         seed_(seed),
-        step_(step) {}
+        step_(step),
+        end_(end) {}
 
   Result<LiveRecords> run() {
     live_.first_sequence = files_.front().header.first_sequence;
-    live_.is_live.resize(files_.back().summary.end_sequence - live_.first_sequence);
     live_.files.resize(files_.size());
     std::uint64_t records = 0;
     for (const auto& file : files_) {
@@ -81,7 +82,8 @@ class Finder {
  private:
   Result<void> read(Part part) {
     candidates_.clear();
-    SegmentRangeReader reader(directory_, log_id_, files_);
+    SegmentRangeReader reader(directory_, log_id_, files_, end_);
+    const bool is_first = std::exchange(is_first_, false);
     std::uint64_t bytes_told = 0;
     for (;;) {
       const auto next = NORI_TRY(reader.next());
@@ -93,6 +95,13 @@ class Finder {
         break;
       }
       const auto candidate = candidate_of(*next);
+      if (is_first) {
+        auto& file = live_.files[candidate.file];
+        ++file.records_all;
+        file.bytes_all += candidate.bytes;
+        file.tombstones_all += candidate.is_tombstone;
+        live_.is_live.resize(candidate.sequence - live_.first_sequence + 1);
+      }
       if (!part.has(candidate)) {
         continue;
       }
@@ -146,7 +155,6 @@ class Finder {
     live_.is_live[candidate.sequence - live_.first_sequence] = true;
     ++file.records;
     file.bytes += candidate.bytes;
-    file.tombstones += candidate.is_tombstone;
   }
 
   io::Directory& directory_;
@@ -156,6 +164,8 @@ class Finder {
   const std::uint64_t candidates_most_;
   const std::uint64_t seed_;
   const CompactionStep& step_;
+  const RangeEnd end_;
+  bool is_first_ = true;
   std::vector<Part> parts_;
   std::vector<Candidate> candidates_;
   LiveRecords live_;
@@ -166,8 +176,8 @@ class Finder {
 Result<LiveRecords> find_live_records(io::Directory& directory, const LogId& log_id,
                                       const std::vector<SealedFile>& files, const DropRule& rule,
                                       std::uint64_t memory_bytes, std::uint64_t seed,
-                                      const CompactionStep& step) {
-  return Finder(directory, log_id, files, rule, memory_bytes, seed, step).run();
+                                      const CompactionStep& step, RangeEnd end) {
+  return Finder(directory, log_id, files, rule, memory_bytes, seed, step, end).run();
 }
 
 }  // namespace nori

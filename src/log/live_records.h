@@ -28,8 +28,10 @@ struct LiveRecords {
   struct FileTotals {
     std::uint64_t records = 0;  ///< Left.
     std::uint64_t bytes = 0;    ///< Of those, as stored.
-    std::uint64_t tombstones = 0;
-    std::uint64_t dropped = 0;  ///< By the DropRule.
+    std::uint64_t dropped = 0;  ///< The newest of their key, but gone by the DropRule.
+    std::uint64_t records_all = 0;
+    std::uint64_t bytes_all = 0;
+    std::uint64_t tombstones_all = 0;
   };
   std::vector<FileTotals> files;
 
@@ -48,6 +50,7 @@ using CompactionStep = std::function<Result<void>(std::uint64_t bytes)>;
                                                     const std::vector<SealedFile>& files,
                                                     const DropRule& rule,
                                                     std::uint64_t memory_bytes, std::uint64_t seed,
-                                                    const CompactionStep& step);
+                                                    const CompactionStep& step,
+                                                    RangeEnd end = RangeEnd::last_file);
 
 }  // namespace nori

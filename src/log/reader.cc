@@ -60,7 +60,7 @@ Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const Re
   if (!point) {
     return std::unexpected(std::move(point).error());
   }
-  reader->walker_.seek(*point);
+  reader->walker_.seek(*point, seeker.files());
   reader->position_ = {.segment_id = point->place.segment_id,
                        .offset = point->place.offset,
                        .sequence = std::max(reader->skip_to_, point->chain.next_sequence)};
@@ -314,7 +314,8 @@ Result<bool> Reader::Impl::go_on_in_compacted(const LogListing& listing) {
   }
   LogSeeker seeker(*source_.directory, source_.log_id, source_.ring_access);
   position_.sequence = std::max(position_.sequence, walker_.chain().next_sequence);
-  walker_.seek(NORI_TRY(seeker.at_sequence(position_.sequence)), {*file});
+  const auto point = NORI_TRY(seeker.at_sequence(position_.sequence));
+  walker_.seek(point, seeker.files());
   return true;
 }
 

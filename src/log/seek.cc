@@ -34,12 +34,12 @@ bool belongs(const SegmentReader& segment, const LogId& log_id) {
 template <typename Find>
 Result<WalkPoint> LogSeeker::find_in_listing(Find find) {
   for (int attempt = 0;; ++attempt) {
-    const auto listing = NORI_TRY(list_log(directory_));
-    if (listing.segments.empty()) {
+    files_ = NORI_TRY(list_log(directory_)).segments;
+    if (files_.empty()) {
       return make_error(ErrorCode::not_a_log, "{}: no segment of a log is left here",
                         directory_.path().string());
     }
-    Result<WalkPoint> found = find(listing.segments);
+    Result<WalkPoint> found = find(files_);
     if (found || found.error().system_errno != ENOENT || attempt == kAttemptsMax) {
       return found;
     }
@@ -164,7 +164,7 @@ Result<WalkPoint> LogSeeker::at_place(const FramePlace& place) {
     return point_in_segment(*segment,
                             [&](const IndexEntry& entry) { return entry.offset <= place.offset; });
   });
-  FrameWalker walker(directory_, log_id_, ring_access_);
+  FrameWalker walker(directory_, log_id_, ring_access_, files_);
   walker.seek(NORI_TRY(std::move(start)));
   while (walker.place().segment_id < place.segment_id ||
          (walker.place().segment_id == place.segment_id && walker.place().offset < place.offset)) {

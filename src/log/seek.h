@@ -33,6 +33,9 @@ class LogSeeker {
   /// The frame that begins there. Errors: `gone`, `not_a_record`, and as begin().
   [[nodiscard]] Result<WalkPoint> at_place(const FramePlace& place);
 
+  /// The log's files when it last looked: those that its answer is about.
+  [[nodiscard]] const std::vector<SegmentFile>& files() const noexcept { return files_; }
+
  private:
   template <typename Find>
   [[nodiscard]] Result<WalkPoint> find_in_listing(Find find);
@@ -47,6 +50,7 @@ class LogSeeker {
   io::Directory& directory_;
   LogId log_id_;
   RingAccess ring_access_;
+  std::vector<SegmentFile> files_;
 };
 
 /// Where frames go on behind a bad place: the next valid frame of the chain's epoch or a later one

@@ -39,9 +39,10 @@ Result<std::optional<SealedFile>> read_sealed_file(io::Directory& directory, con
 }
 
 SegmentRangeReader::SegmentRangeReader(io::Directory& directory, const LogId& log_id,
-                                       const std::vector<SealedFile>& files)
+                                       const std::vector<SealedFile>& files, RangeEnd end)
     : directory_(directory),
       files_(files),
+      end_(end),
       walker_(directory, log_id, RingAccess::if_permitted, names_of(files)) {
   const auto& first = files.front().header;
   walker_.seek({.place = {.segment_id = first.first_segment,
@@ -62,13 +63,16 @@ Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
       return make_error(ErrorCode::damaged, "{}: the frame before offset {} is malformed",
                         (directory_.path() / files_[file_].name.name()).string(), place.offset);
     }
-    if (place.segment_id > files_.back().name.last) {
+    if (place.segment_id > files_.back().name.last && end_ == RangeEnd::last_file) {
       return std::nullopt;
     }
-    while (place.segment_id > files_[file_].name.last) {
+    while (place.segment_id > files_[file_].name.last && file_ + 1 < files_.size()) {
       ++file_;
     }
     const auto frame = NORI_TRY(walker_.next());
+    if (!frame && end_ == RangeEnd::log_end && place.segment_id >= files_.back().name.first) {
+      return std::nullopt;
+    }
     if (!frame) {
       auto error = make_error(walker_.segment_is_missing() ? ErrorCode::io : ErrorCode::damaged,
                               "{} at offset {}: {}; nothing was compacted here",

@@ -1,4 +1,4 @@
-// Reads the records of sealed segments, one behind the other.
+// Reads the records of several segments, one behind the other.
 
 #pragma once
 
@@ -13,11 +13,11 @@
 
 namespace nori {
 
-/// A sealed file of the log, and what its header and footer say of it.
+/// A file of the log, and what its header and footer say of it.
 struct SealedFile {
   SegmentFile name;
   SegmentHeader header;
-  SegmentSummary summary;
+  SegmentSummary summary;  ///< Blank where it is not sealed.
   std::uint64_t bytes = 0;
 };
 
@@ -33,13 +33,19 @@ struct RangeRecord {
   std::size_t file = 0;
 };
 
+/// Where a range ends.
+enum class RangeEnd : std::uint8_t {
+  last_file,  ///< Behind the last frame of the last file: a place without a frame is damage.
+  log_end,    ///< Where the log ends, which may be in the last file.
+};
+
 /// Walks files that follow each other.
 ///
 /// Threads: one at a time. Lifetime: directory and files outlive it.
 class SegmentRangeReader {
  public:
   SegmentRangeReader(io::Directory& directory, const LogId& log_id,
-                     const std::vector<SealedFile>& files);
+                     const std::vector<SealedFile>& files, RangeEnd end = RangeEnd::last_file);
 
   /// Nothing behind the last one; views last until the next call. Errors: `damaged`: a place in the
   /// range is bad. `io` with ENOENT: a file was deleted meanwhile.
@@ -53,6 +59,7 @@ class SegmentRangeReader {
  private:
   io::Directory& directory_;
   const std::vector<SealedFile>& files_;
+  const RangeEnd end_;
   FrameWalker walker_;
   FrameRecords records_;
   std::uint64_t epoch_ = 0;

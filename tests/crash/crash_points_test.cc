@@ -110,6 +110,15 @@ const std::vector<Case>& cases() {
                           append(1),    rotate(),
                           delete_old(), append(1),
                           close()};
+    // Two into one file, that one and two more into one, and then all of it away.
+    const Script compacting{open(),       append_batches(9, 14, 1000),
+                            append(3),    rotate(),
+                            compact(),    append_batches(9, 14, 1000),
+                            sync(),       append_batches(8, 3, 1000),
+                            rotate(),     compact(),
+                            append(1),    rotate(),
+                            delete_old(), append(1),
+                            close()};
     const Script torn_before{open(), append_batches(3, 14, 1000), sync(),
                              append_batches(2, 14, 1000), append(2)};
     const Script going_on{open(), append(3, 1000), sync(), append_batches(5, 14, 1000),
@@ -153,6 +162,9 @@ const std::vector<Case>& cases() {
         add("Rotating", {}, rotating, variant);
         add("Large", {}, large, variant);
         add("Deleting", {}, deleting, variant);
+        if (variant.name == "Os" || variant.name == "OsNoRing") {
+          add("Compacting", {}, compacting, variant);
+        }
         add("Killed", torn_before, going_on, variant);
       }
     }

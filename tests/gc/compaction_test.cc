@@ -246,6 +246,7 @@ TEST_F(CompactionTest, BatchesEndEpochsAndTimesAreKept) {
   EXPECT_EQ(after[0].epoch, first_epoch);
   EXPECT_NE(after[3].epoch, first_epoch);
   EXPECT_FALSE(after[0].ends_batch);
+  EXPECT_TRUE(after[1].ends_batch);  // c, which ended it, is gone
 }
 
 TEST_F(CompactionTest, APlaceFromBeforeIsFoundByItsSequenceOrTime) {
