@@ -103,12 +103,17 @@ TEST_F(SegmentHeaderTest, AnUnknownVersionIsNamedAndNoDamage) {
   }
 }
 
-TEST_F(SegmentHeaderTest, WhatOnlyCompactionWritesIsRefused) {
+TEST_F(SegmentHeaderTest, OnlyACompactedFileHasSeveralSegments) {
   header_.last_segment = 8;
   encode();
   EXPECT_EQ(fault(), HeaderFault::bad);
-  header_.last_segment = 7;
   header_.generation = 1;
+  encode();
+  EXPECT_EQ(fault(), std::nullopt);
+  header_.last_segment = 7;
+  encode();
+  EXPECT_EQ(fault(), std::nullopt);
+  header_.last_segment = 6;
   encode();
   EXPECT_EQ(fault(), HeaderFault::bad);
 }

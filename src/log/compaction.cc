@@ -324,7 +324,6 @@ class Compaction {
       return false;
     }
     NORI_TRY(directory_.rename(kCompactionName, name.name()));
-    NORI_TRY(directory_.sync());
     const auto replaced = NORI_TRY(list_log(directory_));
     NORI_TRY(remove_void_segments(directory_, replaced));
     return true;
@@ -345,6 +344,8 @@ Result<void> remove_void_segments(io::Directory& directory, const LogListing& li
   if (listing.void_segments.empty()) {
     return {};
   }
+  // A killed process may have left the covering file's name undurable.
+  NORI_TRY(directory.sync());
   for (const auto& name : listing.void_segments) {
     NORI_TRY(directory.remove(name));
   }

@@ -50,7 +50,8 @@ struct CompactionContext {
 [[nodiscard]] Result<CompactionReport> compact_segments(const CompactionContext& context,
                                                         const CompactionOptions& options);
 
-/// Removes what compactions that were cut short left, durably. Before a covering file may go.
+/// Removes files that others cover, once those are durable, and durably: before a covering file may
+/// go itself.
 [[nodiscard]] Result<void> remove_void_segments(io::Directory& directory,
                                                 const LogListing& listing);
 

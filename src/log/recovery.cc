@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "base/try.h"
+#include "log/compaction.h"
 #include "log/frame_walker.h"
 #include "log/padding_frame.h"
 #include "segment/block_writer.h"
@@ -256,10 +257,8 @@ class Recovery {
     for (auto i = scan_.segments_behind_end.size(); i-- > 0;) {
       NORI_TRY(move_away(scan_.segments_behind_end[i]));
     }
-    for (const auto& name : scan_.listing.void_segments) {
-      // Where it fails they stay void: before the covering file goes they are removed again.
-      static_cast<void>(directory_.remove(name));
-    }
+    // Where it fails they stay void: before a covering file goes they are removed again.
+    static_cast<void>(remove_void_segments(directory_, scan_.listing));
     for (const auto& name : scan_.listing.void_files) {
       // create_segment() has used one of these names up.
       static_cast<void>(directory_.remove(name));

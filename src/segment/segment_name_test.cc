@@ -31,15 +31,30 @@ TEST(SegmentNameTest, NoIdHasTwoNames) {
 TEST(SegmentNameTest, WhatIsNoSegmentsNameIsRefused) {
   for (const auto* name :
        {"", ".wal", "000000", "000000.WAL", "000000.wal ", " 00000.wal", "000000.wal.0",
-        "+00000.wal", "-00001.wal", "00000a.wal", "000000-000003.wal", "0x0000.wal", "next.tmp",
-        "ring", "lock", "18446744073709551616.wal", "99999999999999999999999.wal"}) {
+        "+00000.wal", "-00001.wal", "00000a.wal", "0x0000.wal", "next.tmp", "ring", "lock",
+        "18446744073709551616.wal", "99999999999999999999999.wal"}) {
+    EXPECT_EQ(parse_segment_name(name), std::nullopt) << name;
+  }
+}
+
+TEST(SegmentNameTest, ACompactedFileIsNamedForItsRange) {
+  EXPECT_EQ(SegmentFile::compacted(3, 7).name(), "000003-000007.wal");
+  EXPECT_EQ(parse_segment_name("000003-000003.wal"), SegmentFile::compacted(3, 3));
+  EXPECT_NE(SegmentFile(3), SegmentFile::compacted(3, 3));
+  const auto file = parse_segment_name("999999-1000000.wal");
+  ASSERT_EQ(file, SegmentFile::compacted(999'999, 1'000'000));
+  EXPECT_TRUE(file->covers(1'000'000));
+  EXPECT_FALSE(file->covers(999'998));
+  for (const auto* name :
+       {"000007-000003.wal", "000003-7.wal", "000003-.wal", "-000003.wal", "000003--000007.wal",
+        "000003-000007-000009.wal", "000003-000007", "3-000007.wal", "000003 000007.wal"}) {
     EXPECT_EQ(parse_segment_name(name), std::nullopt) << name;
   }
 }
 
 TEST(SegmentNameTest, ALogLeavesTheseNamesAndNoOthers) {
-  for (const auto* name : {"000000.wal", "1234567.wal", "next.tmp", "ring", "ring.tmp", "probe.tmp",
-                           "lock", "quarantine"}) {
+  for (const auto* name : {"000000.wal", "1234567.wal", "000000-000001.wal", "compact.tmp",
+                           "next.tmp", "ring", "ring.tmp", "probe.tmp", "lock", "quarantine"}) {
     EXPECT_TRUE(is_log_file_name(name)) << name;
   }
   for (const auto* name : {"", "a.wal", "000000.tmp", "Ring", "lock.1", "notes.txt"}) {

@@ -4,17 +4,26 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "log/compaction.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
+#include "segment/segment_reader.h"
 #include "testing/crash_points.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
@@ -411,6 +420,142 @@ TEST_F(CompactionTest, EveryFlippedBitOfACompactedFileIsNoticed) {
           << offset << ": " << line;
     }
   }
+}
+
+// --- Beside others
+
+// What a log gives its compaction, with a step of the test's own.
+Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
+                                      const CompactionStep& step, std::function<Sequence()> limit) {
+  const auto directory = *disk.open_directory("log", false);
+  const auto log_id = (*SegmentReader::open(*directory, 0))->header()->log_id;
+  std::mutex delete_mutex;
+  const CompactionContext context{.directory = *directory,
+                                  .log_id = log_id,
+                                  .mode = {.access = io::Access::write_direct, .block_bytes = 4096},
+                                  .delete_mutex = delete_mutex,
+                                  .active_segment_id = [&] { return active; },
+                                  .limit = [&]() -> Result<Sequence> { return limit(); },
+                                  .step = step,
+                                  .rule = {.before = 100, .now_ms = 0},
+                                  .seed = 1,
+                                  .target_bytes = 64 * kKiB};
+  return compact_segments(context, {});
+}
+
+TEST_F(CompactionTest, WhatIsDeletedMeanwhileStaysDeleted) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3", "b=1"});
+  segment({"b=2"});
+  int steps = 0;
+  const auto step = [&](std::uint64_t) -> Result<void> {
+    if (++steps == 2) {  // it has found what is live, and is writing
+      EXPECT_EQ(*wal_->delete_segments_before({.sequence = 2}), 1);
+    }
+    return {};
+  };
+  const auto report = compact_with(disk_, 3, step, [] { return Sequence{100}; });
+  ASSERT_GE(steps, 2);
+  EXPECT_TRUE(report) << report.error().message;
+  EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "3 b=1", "4 b=2"}));
+  EXPECT_EQ(files(), (Lines{"000001.wal", "000002.wal", "000003.wal"}));
+}
+
+// A consumer may come, or go back, while a compaction is at work.
+TEST_F(CompactionTest, WhatSomebodyComesToNeedMeanwhileStays) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3", "b=1"});
+  int asked = 0;
+  const auto report = compact_with(
+      disk_, 2, [](std::uint64_t) -> Result<void> { return {}; },
+      [&] { return Sequence{++asked == 1 ? 100U : 3U}; });
+  EXPECT_TRUE(report);
+  EXPECT_EQ(lines_of(*wal_).size(), 4);
+  EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
+}
+
+// Goal: appends, readers, followers and deletions go on while ranges are replaced under them.
+TEST(CompactionThreadsTest, EverybodyGoesOn) {
+  const auto path =
+      std::filesystem::temp_directory_path() / fmt::format("nori-compaction-{}", ::getpid());
+  std::filesystem::remove_all(path);
+  auto options = testing::small_options();
+  options.directory = path;
+  options.background_thread = true;
+  auto opened = Wal::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  auto& wal = opened->wal;
+  std::atomic<bool> is_over{false};
+  std::atomic<Sequence> deleted{0};
+  std::jthread appender([&] {
+    for (int i = 0; i < 6000; ++i) {
+      const auto key = fmt::format("k{}", i % 50);
+      ASSERT_TRUE(wal.append(Record::put(key, fmt::format("{:.>300}", i))));
+    }
+    is_over.store(true);
+  });
+  std::jthread reader([&] {
+    while (!is_over.load()) {
+      auto from_begin = wal.read_from(begin_of_log);
+      ASSERT_TRUE(from_begin) << from_begin.error().message;
+      std::optional<Sequence> last;
+      for (const auto& entry : *from_begin) {
+        if (!entry && entry.error().code == ErrorCode::gone) {
+          break;
+        }
+        ASSERT_TRUE(entry) << entry.error().message;
+        ASSERT_TRUE(!last || *last < entry->sequence);
+        // Every value says when it was appended.
+        ASSERT_EQ(entry->value, fmt::format("{:.>300}", entry->sequence));
+        last = entry->sequence;
+      }
+    }
+  });
+  std::jthread follower([&] {
+    auto from_begin = wal.read_from(begin_of_log);
+    ASSERT_TRUE(from_begin);
+    Sequence next = 0;
+    while (next < 6000) {
+      const auto entry = from_begin->next();
+      if (!entry && entry.error().code == ErrorCode::gone) {
+        from_begin = wal.read_from(begin_of_log);
+        ASSERT_TRUE(from_begin);
+        continue;
+      }
+      ASSERT_TRUE(entry) << entry.error().message;
+      if (!*entry) {
+        ASSERT_TRUE(from_begin->follow(std::chrono::milliseconds(10)));
+        continue;
+      }
+      next = std::max(next, (*entry)->sequence + 1);
+    }
+  });
+  std::jthread compactor([&] {
+    while (!is_over.load()) {
+      const auto report = wal.compact();
+      ASSERT_TRUE(report) << report.error().message;
+    }
+  });
+  std::jthread collector([&] {
+    while (!is_over.load()) {
+      auto position = wal.current_position();
+      position.sequence -= std::min<Sequence>(position.sequence, 2000);
+      ASSERT_TRUE(wal.delete_segments_before(position));
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  });
+  appender.join();
+  reader.join();
+  follower.join();
+  compactor.join();
+  collector.join();
+  ASSERT_TRUE(wal.close());
+  const auto report = verify(path);
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->damages.empty());
+  std::filesystem::remove_all(path);
 }
 
 // --- Whatever happens to it
