@@ -3,6 +3,7 @@
 #include <isa-l/crc.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/little_endian.h"
 
@@ -36,6 +37,13 @@ constexpr std::size_t kShortBytes = 256;
 __attribute__((target("sse4.2"))) std::uint32_t crc32c_short(std::uint32_t state,
                                                              const std::byte* from,
                                                              std::size_t bytes) noexcept {
+  if (bytes < 8) {
+    // A record's head, just stored byte by byte: loading more than that at once would wait.
+    for (; bytes != 0; --bytes, ++from) {
+      state = _mm_crc32_u8(state, std::to_integer<std::uint8_t>(*from));
+    }
+    return state;
+  }
   std::uint64_t wide = state;
   const std::byte* const end_of_words = from + (bytes & ~std::size_t{7});
   for (; from != end_of_words; from += 8) {
@@ -53,9 +61,37 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_short(std::uint32_t state
   return (bytes & 1) != 0 ? _mm_crc32_u8(state, std::to_integer<std::uint8_t>(*from)) : state;
 }
 
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_of_words_by_cpu(
+    std::uint32_t state, std::uint64_t first, std::uint64_t second, std::uint64_t third,
+    std::uint64_t fourth, std::uint64_t rest) noexcept {
+  std::uint64_t wide = _mm_crc32_u64(state, first);
+  wide = _mm_crc32_u64(wide, second);
+  wide = _mm_crc32_u64(wide, third);
+  wide = _mm_crc32_u64(wide, fourth);
+  state = _mm_crc32_u32(static_cast<std::uint32_t>(wide), static_cast<std::uint32_t>(rest));
+  return _mm_crc32_u16(state, static_cast<std::uint16_t>(rest >> 32));
+}
+
 #endif
 
 }  // namespace
+
+std::uint32_t crc32c_of_words(std::uint32_t crc, std::uint64_t first, std::uint64_t second,
+                              std::uint64_t third, std::uint64_t fourth,
+                              std::uint64_t rest) noexcept {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("sse4.2") != 0) [[likely]] {
+    return ~crc32c_of_words_by_cpu(~crc, first, second, third, fourth, rest);
+  }
+#endif
+  std::array<std::byte, 38> bytes;
+  store_le(bytes.data(), first);
+  store_le(bytes.data() + 8, second);
+  store_le(bytes.data() + 16, third);
+  store_le(bytes.data() + 24, fourth);
+  store_le48(bytes.data() + 32, rest);
+  return crc32c(crc, bytes);
+}
 
 std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept {
   // ISA-L counts in int, and does not change what it reads in spite of its signature.
@@ -66,12 +102,12 @@ std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcep
     return ~crc32c_short(state, data.data(), data.size());
   }
 #endif
-  while (!data.empty()) {
-    const auto piece = data.first(std::min(data.size(), kPieceBytesMax));
-    auto* bytes = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(piece.data()));
-    state = crc32_iscsi(bytes, static_cast<int>(piece.size()), state);
-    data = data.subspan(piece.size());
+  auto* bytes = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(data.data()));
+  std::size_t left = data.size();
+  for (; left > kPieceBytesMax; left -= kPieceBytesMax, bytes += kPieceBytesMax) {
+    state = crc32_iscsi(bytes, static_cast<int>(kPieceBytesMax), state);
   }
+  state = crc32_iscsi(bytes, static_cast<int>(left), state);
   clear_vector_uppers();
   return ~state;
 }

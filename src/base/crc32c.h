@@ -12,4 +12,11 @@ namespace nori {
 /// bijection of its starting value for given data, any number can serve as a seed.
 [[nodiscard]] std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept;
 
+/// The same of 38 bytes that are in registers: four little-endian words and the low six bytes of
+/// `rest`. What was just stored in pieces cannot be loaded as words before it has reached the
+/// cache.
+[[nodiscard]] std::uint32_t crc32c_of_words(std::uint32_t crc, std::uint64_t first,
+                                            std::uint64_t second, std::uint64_t third,
+                                            std::uint64_t fourth, std::uint64_t rest) noexcept;
+
 }  // namespace nori

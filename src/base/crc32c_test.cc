@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
 #include "base/bytes.h"
+#include "base/little_endian.h"
 
 namespace nori {
 namespace {
@@ -47,6 +49,17 @@ TEST(Crc32cTest, IsTheSameAtEveryLength) {
     const auto part = std::string_view(text).substr(from);
     ASSERT_EQ(crc_of(part), slow_crc_of(part)) << part.size();
   }
+}
+
+TEST(Crc32cTest, IsTheSameOfWordsInRegisters) {
+  std::array<std::byte, 40> bytes;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(i * i * 31 + 1);
+  }
+  const auto word = [&](std::size_t i) { return load_le<std::uint64_t>(&bytes[8 * i]); };
+  // What the last word has beyond its six bytes does not count.
+  EXPECT_EQ(crc32c_of_words(7, word(0), word(1), word(2), word(3), word(4)),
+            crc32c(7, ByteView(bytes).first(38)));
 }
 
 TEST(Crc32cTest, OfNothingIsTheSeed) {

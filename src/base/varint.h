@@ -25,6 +25,10 @@ inline std::byte* store_varint(std::byte* to, std::uint64_t value) noexcept {
 /// nullptr if there is none, or not in its shortest form.
 [[nodiscard]] inline const std::byte* load_varint(const std::byte* from, const std::byte* end,
                                                   std::uint64_t& value) noexcept {
+  if (from != end && std::to_integer<std::uint8_t>(*from) < 0x80) [[likely]] {
+    value = std::to_integer<std::uint8_t>(*from);
+    return from + 1;
+  }
   value = 0;
   for (unsigned shift = 0; shift < 64 && from != end; shift += 7) {
     const auto byte = static_cast<std::uint64_t>(*from++);

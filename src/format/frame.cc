@@ -1,7 +1,5 @@
 #include "format/frame.h"
 
-#include <algorithm>
-
 #include "base/little_endian.h"
 #include "format/log_id.h"
 #include "format/segment_header.h"
@@ -66,12 +64,6 @@ bool FrameChain::continued_by(const FrameHeader& header, ByteView payload) const
     return opening && opening->previous_epoch == epoch;
   }
   return header.kind != FrameKind::rotation || decode_rotation(payload).has_value();
-}
-
-void FrameChain::advance(const FrameHeader& header) noexcept {
-  next_sequence = header.end_sequence();
-  epoch = header.epoch;
-  time_ms = std::max(time_ms, header.time_ms);
 }
 
 }  // namespace nori

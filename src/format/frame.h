@@ -73,6 +73,9 @@ void encode_frame_header(const FrameHeader& header, std::uint32_t seed, std::byt
 /// The header at the front of `bytes`, if it is valid at the place with this seed.
 [[nodiscard]] std::optional<FrameHeader> decode_frame_header(ByteView bytes,
                                                              std::uint32_t seed) noexcept;
+/// The same into `header`, which keeps what it holds where there is none.
+[[nodiscard]] bool decode_frame_header(ByteView bytes, std::uint32_t seed,
+                                       FrameHeader& header) noexcept;
 
 /// Whether `payload` is what the header's checksum was computed over.
 [[nodiscard]] bool payload_matches(const FrameHeader& header, ByteView payload) noexcept;
@@ -140,19 +143,25 @@ inline bool kind_is_defined(std::uint32_t kind_and_count) noexcept {
 
 }  // namespace detail
 
+// In words, so that the checksum is computed from registers.
 inline void encode_frame_header(const FrameHeader& header, std::uint32_t seed,
                                 std::byte* to) noexcept {
   const auto distance =
       std::min(header.first_sequence - std::min(header.durable_mark, header.first_sequence),
                detail::kMarkDistanceMax);
-  store_le(to + 4, header.payload_crc32c ^ std::rotl(seed, 16));
-  store_le(to + 8, static_cast<std::uint32_t>(header.payload_bytes));
-  store_le(to + 12, static_cast<std::uint32_t>(header.kind) << 28 | header.record_count);
-  store_le(to + 16, header.first_sequence);
-  store_le(to + 24, header.epoch);
-  store_le48(to + 32, header.time_ms);
-  store_le(to + 38, static_cast<std::uint32_t>(distance));
-  store_le(to, crc32c(seed, {to + 4, kFrameHeaderBytes - 4}));
+  const auto kind_and_count = static_cast<std::uint32_t>(header.kind) << 28 | header.record_count;
+  const std::uint64_t first =
+      header.payload_bytes << 32 | (header.payload_crc32c ^ std::rotl(seed, 16));
+  const std::uint64_t second = header.first_sequence << 32 | kind_and_count;
+  const std::uint64_t third = header.epoch << 32 | header.first_sequence >> 32;
+  const std::uint64_t fourth = header.time_ms << 32 | header.epoch >> 32;
+  const std::uint64_t rest = distance << 16 | (header.time_ms >> 32 & 0xffff);
+  store_le(to, crc32c_of_words(seed, first, second, third, fourth, rest));
+  store_le(to + 4, first);
+  store_le(to + 12, second);
+  store_le(to + 20, third);
+  store_le(to + 28, fourth);
+  store_le48(to + 36, rest);
 }
 
 inline bool may_be_frame_header(const std::byte* bytes) noexcept {
@@ -165,14 +174,15 @@ inline bool may_be_frame_header(const std::byte* bytes) noexcept {
   return distance <= first_sequence && first_sequence <= kCountMax;
 }
 
-inline std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint32_t seed) noexcept {
-  if (bytes.size() < kFrameHeaderBytes || !may_be_frame_header(bytes.data()) ||
-      load_le<std::uint32_t>(bytes.data()) !=
-          crc32c(seed, bytes.subspan(4, kFrameHeaderBytes - 4))) {
-    return std::nullopt;
+inline bool decode_frame_header(ByteView bytes, std::uint32_t seed, FrameHeader& header) noexcept {
+  const std::byte* const from = bytes.data();
+  if (bytes.size() < kFrameHeaderBytes || !may_be_frame_header(from) ||
+      load_le<std::uint32_t>(from) !=
+          crc32c_of_words(seed, load_le<std::uint64_t>(from + 4), load_le<std::uint64_t>(from + 12),
+                          load_le<std::uint64_t>(from + 20), load_le<std::uint64_t>(from + 28),
+                          load_le48(from + 36))) {
+    return false;
   }
-  const std::byte* from = bytes.data();
-  FrameHeader header;
   header.payload_crc32c = load_le<std::uint32_t>(from + 4) ^ std::rotl(seed, 16);
   header.payload_bytes = load_le<std::uint32_t>(from + 8);
   const auto kind_and_count = load_le<std::uint32_t>(from + 12);
@@ -183,7 +193,21 @@ inline std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint3
   header.time_ms = load_le48(from + 32);
   const auto distance = std::uint64_t{load_le<std::uint32_t>(from + 38)};
   header.durable_mark = distance == detail::kMarkDistanceMax ? 0 : header.first_sequence - distance;
+  return true;
+}
+
+inline std::optional<FrameHeader> decode_frame_header(ByteView bytes, std::uint32_t seed) noexcept {
+  std::optional<FrameHeader> header(std::in_place);
+  if (!decode_frame_header(bytes, seed, *header)) {
+    header.reset();
+  }
   return header;
+}
+
+inline void FrameChain::advance(const FrameHeader& header) noexcept {
+  next_sequence = header.end_sequence();
+  epoch = header.epoch;
+  time_ms = std::max(time_ms, header.time_ms);
 }
 
 inline bool payload_matches(const FrameHeader& header, ByteView payload) noexcept {

@@ -55,6 +55,9 @@ void append_record(std::string& encoded, const Record& record, Compression compr
 /// Takes the record at the front of `payload` off it. Nothing, and `payload` unchanged, if there is
 /// none that is valid.
 [[nodiscard]] std::optional<StoredRecord> decode_record(ByteView& payload) noexcept;
+/// The same into `stored`, which is as it was made. False, and `payload` unchanged, if there is
+/// none that is valid.
+[[nodiscard]] bool decode_record(ByteView& payload, StoredRecord& stored) noexcept;
 
 // --- inline: once per record appended or read
 // -----------------------------------------------------
@@ -96,11 +99,12 @@ inline std::byte* encode_record_head(const Record& record, std::byte* to, Compre
   return to;
 }
 
-inline std::optional<StoredRecord> decode_record(ByteView& payload) noexcept {
+// Always inlined: `stored` is then never in memory (docs/performance.md#reading).
+[[gnu::always_inline]] inline bool decode_record(ByteView& payload, StoredRecord& stored) noexcept {
   const std::byte* at = payload.data();
   const std::byte* const end = at + payload.size();
   if (at == end) {
-    return std::nullopt;
+    return false;
   }
   const auto flags = static_cast<std::uint8_t>(*at++);
   const auto op = static_cast<std::uint8_t>(flags & detail::kOperationMask);
@@ -109,11 +113,10 @@ inline std::optional<StoredRecord> decode_record(ByteView& payload) noexcept {
       static_cast<std::uint8_t>((flags & detail::kCompressionMask) >> detail::kCompressionShift);
   if ((flags & ~detail::kFlagsKnown) != 0 || op > 1 || compression > 2 ||
       (op == 1 && flags != op)) {
-    return std::nullopt;
+    return false;
   }
-  std::optional<StoredRecord> stored(std::in_place);
-  stored->compression = Compression{compression};
-  auto& record = stored->record;
+  stored.compression = Compression{compression};
+  auto& record = stored.record;
   record.op = static_cast<Operation>(op);
   std::uint64_t key_bytes = 0;
   std::uint64_t value_bytes = 0;
@@ -121,30 +124,38 @@ inline std::optional<StoredRecord> decode_record(ByteView& payload) noexcept {
   if (at != nullptr && record.op == Operation::put) {
     at = load_varint(at, end, value_bytes);
     if (compression != 0 && at != nullptr) {
-      at = load_varint(at, end, stored->plain_bytes);
-      if (stored->plain_bytes <= value_bytes || stored->plain_bytes > kCompressedValueBytesMax) {
-        return std::nullopt;
+      at = load_varint(at, end, stored.plain_bytes);
+      if (stored.plain_bytes <= value_bytes || stored.plain_bytes > kCompressedValueBytesMax) {
+        return false;
       }
     }
   }
   if (at == nullptr) {
-    return std::nullopt;
+    return false;
   }
   if (has_expiry) {
     if (end - at < 8) {
-      return std::nullopt;
+      return false;
     }
     record.expires_at = time_point_of(load_le<std::int64_t>(at));
     at += 8;
   }
   const auto bytes_left = static_cast<std::uint64_t>(end - at);
   if (key_bytes > bytes_left || value_bytes > bytes_left - key_bytes) {
-    return std::nullopt;
+    return false;
   }
   const auto* text = reinterpret_cast<const char*>(at);
   record.key = {text, key_bytes};
   record.value = {text + key_bytes, value_bytes};
   payload = ByteView(at + key_bytes + value_bytes, end);
+  return true;
+}
+
+inline std::optional<StoredRecord> decode_record(ByteView& payload) noexcept {
+  std::optional<StoredRecord> stored(std::in_place);
+  if (!decode_record(payload, *stored)) {
+    stored.reset();
+  }
   return stored;
 }
 

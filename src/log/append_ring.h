@@ -71,8 +71,9 @@ class AppendRing {
 
  private:
   // The ring is larger than a core's cache: without this, giving a lock back waits for the lines
-  // that were written under it (append-1k: 290 ns an append, 210 with it; append-100: 0 to 10 %).
-  static constexpr std::uint64_t kPrefetchDistance = 1024;
+  // that were written under it (append-1k: 290 ns an append, 210 with lines asked for 1 KiB ahead;
+  // later 149 and 117 with 1 and 4 KiB. append-100: 0 to 10 %).
+  static constexpr std::uint64_t kPrefetchDistance = 4096;
   static constexpr std::uint64_t kPrefetchBytesMax = 2048;  ///< The processor does the rest.
   static constexpr std::uint64_t kLineBytes = 64;
 

@@ -18,9 +18,8 @@ namespace nori {
 /// Views of a frame's bytes. Those of the payload stay the caller's.
 class FrameBody {
  public:
-  /// Memory for the header, for what stands before a record's key, and for all of a small record:
-  /// one piece costs one checksum and one copy instead of three (append-100: 1.2 times as many
-  /// records a second).
+  /// Memory for the header, for what stands before a record's key, for the key, and for all of a
+  /// small record: one piece costs one copy into the ring instead of three.
   using Scratch = std::array<std::byte, kFrameHeaderBytes + 512>;
 
   /// `scratch` lives as long as the body. `record.value` is what is stored: compressed, it was made
@@ -32,12 +31,15 @@ class FrameBody {
         encode_record_head(record, header_ + kFrameHeaderBytes, compression, plain_bytes);
     const auto key = as_byte_view(record.key);
     const auto value = record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
-    if (key.size() <= scratch.size() && value.size() <= scratch.size() &&
-        kFrameHeaderBytes + kRecordHeadBytesMax + key.size() + value.size() <= scratch.size()) {
+    payload_ = {ByteView(header_ + kFrameHeaderBytes, end), key, value};
+    rest_ = {key, value};
+    if (kFrameHeaderBytes + kRecordHeadBytesMax + key.size() <= scratch.size()) {
       end = std::copy(key.begin(), key.end(), end);
-      end = std::copy(value.begin(), value.end(), end);
-    } else {
-      rest_ = {key, value};
+      rest_ = {value, {}};
+      if (value.size() <= static_cast<std::size_t>(scratch.data() + scratch.size() - end)) {
+        end = std::copy(value.begin(), value.end(), end);
+        rest_ = {};
+      }
     }
     front_ = ByteView(header_, end);
   }
@@ -46,6 +48,7 @@ class FrameBody {
       : header_(scratch.data()),
         front_(header_, kFrameHeaderBytes),
         rest_{payload, {}},
+        payload_{payload, {}, {}},
         record_count_(record_count) {}
 
   /// Room for kFrameHeaderBytes, in front of the payload.
@@ -62,9 +65,11 @@ class FrameBody {
   [[nodiscard]] std::uint64_t payload_bytes() const noexcept {
     return frame_bytes() - kFrameHeaderBytes;
   }
+  /// Computed from where the caller has the bytes: what was just copied cannot be loaded in words
+  /// before it has reached the cache (docs/performance.md#append).
   [[nodiscard]] std::uint32_t payload_crc32c() const noexcept {
-    auto crc = crc32c(0, front_.subspan(kFrameHeaderBytes));
-    for (const auto piece : rest_) {
+    std::uint32_t crc = 0;
+    for (const auto piece : payload_) {
       if (!piece.empty()) {
         crc = crc32c(crc, piece);
       }
@@ -76,6 +81,7 @@ class FrameBody {
   std::byte* header_;
   ByteView front_;
   std::array<ByteView, 2> rest_{};
+  std::array<ByteView, 3> payload_;
   std::uint64_t record_count_ = 1;
 };
 

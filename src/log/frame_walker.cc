@@ -144,23 +144,23 @@ const WalkedFrame* FrameWalker::next_at_hand() noexcept {
     return nullptr;
   }
   const auto bytes = segment_->at_hand(place_.offset);
-  const auto header = decode_frame_header(bytes, place_seed(seed_, place_.offset));
-  if (!header || (header->kind != FrameKind::records && header->kind != FrameKind::padding) ||
-      header->first_sequence != chain_.next_sequence || header->epoch != chain_.epoch ||
-      bytes.size() < header->frame_bytes()) {
+  // Decoded where it stays: copying it would wait for its stores.
+  auto& header = frame_.header;
+  if (!decode_frame_header(bytes, place_seed(seed_, place_.offset), header) ||
+      (header.kind != FrameKind::records && header.kind != FrameKind::padding) ||
+      header.first_sequence != chain_.next_sequence || header.epoch != chain_.epoch ||
+      bytes.size() < header.frame_bytes()) {
     return nullptr;
   }
-  const auto payload = bytes.subspan(kFrameHeaderBytes, header->payload_bytes);
-  if (!payload_matches(*header, payload)) {
+  frame_.payload = bytes.subspan(kFrameHeaderBytes, header.payload_bytes);
+  if (!payload_matches(header, frame_.payload)) {
     return nullptr;
   }
   frame_.place = place_;
-  frame_.header = *header;
-  frame_.payload = payload;
   frame_.from_ring = false;
-  frame_.records = header->record_count;
-  chain_.advance(*header);
-  place_.offset += header->frame_bytes();
+  frame_.records = frame_.header.record_count;
+  chain_.advance(header);
+  place_.offset += header.frame_bytes();
   return &frame_;
 }
 

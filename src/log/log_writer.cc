@@ -129,6 +129,57 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   return {};
 }
 
+// Puts a frame at the end: into the ring, or into its segment where there is none.
+[[gnu::always_inline]] inline Result<void> LogWriter::store(const FrameHeader& header,
+                                                            const FrameBody& body,
+                                                            std::uint64_t zeros_behind) {
+  const auto seed = place_seed(placing_.seed, end_ - placing_.ring_base);
+  if (ring_ == nullptr) [[unlikely]] {
+    encode_frame_header(header, seed, body.header());
+    return store_in_file(body, zeros_behind);
+  }
+  // The payload first: copying it need not wait for the checksums.
+  ring_->write(end_ + kFrameHeaderBytes, body.front().subspan(kFrameHeaderBytes));
+  const auto [at, wrapped] = ring_->pieces(end_, kFrameHeaderBytes);
+  if (wrapped.empty()) [[likely]] {
+    encode_frame_header(header, seed, at.data());
+  } else {
+    encode_frame_header(header, seed, body.header());
+    ring_->write(end_, body.front().first(kFrameHeaderBytes));
+  }
+  auto address = end_ + body.front().size();
+  preemption_point("copy");
+  for (const auto piece : body.rest()) {
+    ring_->write(address, piece);
+    address += piece.size();
+  }
+  if (zeros_behind != 0) {
+    ring_->write_zeros(address, zeros_behind);
+  }
+  return {};
+}
+
+inline Appended LogWriter::appended(const FrameHeader& header) const {
+  Appended appended;
+  appended.sequence = header.first_sequence;
+  appended.position = {.segment_id = placing_.id,
+                       .offset = end_ - placing_.ring_base - header.frame_bytes(),
+                       .sequence = header.first_sequence};
+  appended.end = {.segment_id = placing_.id,
+                  .offset = end_ - placing_.ring_base,
+                  .sequence = header.end_sequence()};
+  return appended;
+}
+
+inline void LogWriter::count(const FrameHeader& header) {
+  appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
+    // It has its segment to itself.
+    room_end_ = std::min(room_end_, end_);
+    update_place_limit();
+  }
+}
+
 Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
   const auto frame_bytes = body.frame_bytes();
   if (frame_bytes > large_bytes_) [[unlikely]] {
@@ -137,7 +188,9 @@ Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
       return append_straight(body, may_wait);
     }
   }
-  auto header = body_header(body);
+  // Not in memory: taking the lock waits for what was stored before it, so for the checksum too.
+  const auto payload_crc32c = body.payload_crc32c();
+  const auto now_ms = file_system_.now_ms();
   std::unique_lock place(place_mutex_);
   if (end_ + frame_bytes > place_limit_) [[unlikely]] {
     NORI_TRY(wait_for_place(place, frame_bytes, may_wait));
@@ -145,11 +198,12 @@ Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
   if (turn_->failed.load(std::memory_order_relaxed)) [[unlikely]] {
     return failed();
   }
-  continue_chain(header);
+  const auto header =
+      next_header(body.record_count(), body.payload_bytes(), payload_crc32c, now_ms);
   NORI_TRY(store(header, body, 0));
   advance(header);
   count(header);
-  Result<Appended> done = appended(header);
+  const auto done = appended(header);
   const bool wake = wants_background();
   place.unlock();
   if (wake) [[unlikely]] {
@@ -202,45 +256,6 @@ bool LogWriter::wants_background() noexcept {
   return background_ != nullptr;
 }
 
-// What of a header does not depend on the frame's place.
-FrameHeader LogWriter::body_header(const FrameBody& body) const {
-  FrameHeader header;
-  header.record_count = static_cast<std::uint32_t>(body.record_count());
-  header.payload_bytes = body.payload_bytes();
-  header.payload_crc32c = body.payload_crc32c();
-  header.time_ms = file_system_.now_ms();
-  return header;
-}
-
-// The rest of it. With place_mutex_, as all that follows.
-void LogWriter::continue_chain(FrameHeader& header) const {
-  header.first_sequence = chain_.next_sequence;
-  header.epoch = chain_.epoch;
-  header.time_ms = std::max(chain_.time_ms, header.time_ms);
-  header.durable_mark = turn_->durable.load(std::memory_order_relaxed);
-}
-
-Appended LogWriter::appended(const FrameHeader& header) const {
-  Appended appended;
-  appended.sequence = header.first_sequence;
-  appended.position = {.segment_id = placing_.id,
-                       .offset = end_ - placing_.ring_base - header.frame_bytes(),
-                       .sequence = header.first_sequence};
-  appended.end = {.segment_id = placing_.id,
-                  .offset = end_ - placing_.ring_base,
-                  .sequence = header.end_sequence()};
-  return appended;
-}
-
-void LogWriter::count(const FrameHeader& header) {
-  appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
-    // It has its segment to itself.
-    room_end_ = std::min(room_end_, end_);
-    update_place_limit();
-  }
-}
-
 // A frame without records: `payload_front`, then zeros to a block's end.
 Result<void> LogWriter::place_filler(FrameKind kind, ByteView payload_front) {
   FrameBody::Scratch scratch;
@@ -248,11 +263,9 @@ Result<void> LogWriter::place_filler(FrameKind kind, ByteView payload_front) {
   const auto offset = end_ - placing_.ring_base;
   const auto zeros =
       round_up(offset + body.frame_bytes(), block_bytes()) - offset - body.frame_bytes();
-  auto header = body_header(body);
+  auto header = next_header(0, body.payload_bytes() + zeros,
+                            crc32c_of_zeros(body.payload_crc32c(), zeros), file_system_.now_ms());
   header.kind = kind;
-  header.payload_bytes += zeros;
-  header.payload_crc32c = crc32c_of_zeros(header.payload_crc32c, zeros);
-  continue_chain(header);
   NORI_TRY(store(header, body, zeros));
   advance(header);
   bytes_padding_ += header.frame_bytes();
@@ -264,27 +277,6 @@ Result<void> LogWriter::pad() {
     return {};
   }
   return place_filler(FrameKind::padding, {});
-}
-
-// Puts a frame at the end: into the ring, or into its segment where there is none.
-inline Result<void> LogWriter::store(const FrameHeader& header, const FrameBody& body,
-                                     std::uint64_t zeros_behind) {
-  encode_frame_header(header, place_seed(placing_.seed, end_ - placing_.ring_base), body.header());
-  if (ring_ == nullptr) [[unlikely]] {
-    return store_in_file(body, zeros_behind);
-  }
-  auto address = end_;
-  ring_->write(address, body.front());
-  address += body.front().size();
-  preemption_point("copy");
-  for (const auto piece : body.rest()) {
-    ring_->write(address, piece);
-    address += piece.size();
-  }
-  if (zeros_behind != 0) {
-    ring_->write_zeros(address, zeros_behind);
-  }
-  return {};
 }
 
 // One system call, copying no value.
@@ -327,15 +319,6 @@ Result<void> LogWriter::cut_back(io::File& file, std::uint64_t end) {
   room_end_ = std::min(room_end_, allocated_room());
   update_place_limit();
   return {};
-}
-
-void LogWriter::advance(const FrameHeader& header) {
-  summary_.add(header, end_ - placing_.ring_base);
-  chain_.advance(header);
-  end_ += header.frame_bytes();
-  if (ring_ == nullptr) {
-    turn_->written.store(end_);
-  }
 }
 
 void LogWriter::update_place_limit() {
@@ -559,9 +542,10 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait
     }
     const FlushTurn::Release release(*turn_);
     NORI_TRY(flush(Flush::whole_blocks));
-    auto header = body_header(body);
+    const auto payload_crc32c = body.payload_crc32c();
     place.lock();
-    continue_chain(header);
+    const auto header = next_header(body.record_count(), body.payload_bytes(), payload_crc32c,
+                                    file_system_.now_ms());
     place.unlock();
     NORI_TRY(write_straight(header, body));
     const std::lock_guard placing(place_mutex_);

@@ -21,6 +21,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -132,8 +133,9 @@ class LogWriter {
   [[nodiscard]] std::optional<BackgroundTask::Clock::time_point> background_step();
 
   // With place_mutex_.
-  [[nodiscard]] FrameHeader body_header(const FrameBody& body) const;
-  void continue_chain(FrameHeader& header) const;
+  /// The header of what is placed next: of records, unless its kind is changed.
+  [[nodiscard]] FrameHeader next_header(std::uint64_t record_count, std::uint64_t payload_bytes,
+                                        std::uint32_t payload_crc32c, std::uint64_t now_ms) const;
   [[nodiscard]] Result<void> place_filler(FrameKind kind, ByteView payload_front);
   [[nodiscard]] Result<void> pad();
   [[nodiscard]] Result<void> store(const FrameHeader& header, const FrameBody& body,
@@ -244,5 +246,33 @@ class LogWriter {
   std::uint64_t populated_at_ = 0;
   std::unique_ptr<BackgroundTask> background_;  ///< nullptr: callers do its work.
 };
+
+// --- inline: once per append
+// -----------------------------------------------------
+// Always: a header whose address is taken is in memory, and then waits for its own stores.
+
+[[gnu::always_inline]] inline FrameHeader LogWriter::next_header(std::uint64_t record_count,
+                                                                 std::uint64_t payload_bytes,
+                                                                 std::uint32_t payload_crc32c,
+                                                                 std::uint64_t now_ms) const {
+  FrameHeader header;
+  header.record_count = static_cast<std::uint32_t>(record_count);
+  header.payload_bytes = payload_bytes;
+  header.payload_crc32c = payload_crc32c;
+  header.first_sequence = chain_.next_sequence;
+  header.epoch = chain_.epoch;
+  header.time_ms = std::max(chain_.time_ms, now_ms);
+  header.durable_mark = turn_->durable.load(std::memory_order_relaxed);
+  return header;
+}
+
+[[gnu::always_inline]] inline void LogWriter::advance(const FrameHeader& header) {
+  summary_.add(header, end_ - placing_.ring_base);
+  chain_.advance(header);
+  end_ += header.frame_bytes();
+  if (ring_ == nullptr) [[unlikely]] {
+    turn_->written.store(end_);
+  }
+}
 
 }  // namespace nori

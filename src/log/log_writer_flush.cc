@@ -336,12 +336,9 @@ Result<void> LogWriter::write_close_frame() {
 
   const std::lock_guard place(place_mutex_);
   const auto offset = end_ - placing_.ring_base;
-  FrameHeader header;
+  auto header = next_header(0, block_bytes() - kFrameHeaderBytes, 0, file_system_.now_ms());
   header.kind = FrameKind::close;
-  header.time_ms = file_system_.now_ms();
-  continue_chain(header);
   header.durable_mark = chain_.next_sequence;
-  header.payload_bytes = block_bytes() - kFrameHeaderBytes;
   AlignedBuffer block(block_bytes());
   std::memset(block.data(), 0, block.size());
   auto summary = summary_.summary();

@@ -67,22 +67,19 @@ Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const Re
   return reader;
 }
 
-Result<void> Reader::Impl::check_usable() const {
-  if (io::fork_generation() != fork_generation_) {
-    return make_error(
-        ErrorCode::closed,
-        "{}: this process is a fork of the one that opened the log; open it again here",
-        source_.directory->path().string());
-  }
-  return {};
+Result<void> Reader::Impl::unusable() const {
+  return make_error(ErrorCode::closed,
+                    "{}: this process is a fork of the one that opened the log; open it again here",
+                    source_.directory->path().string());
 }
 
-Result<std::optional<Entry>> Reader::Impl::next() {
-  if (ready_) {
-    return std::exchange(ready_, std::nullopt);
+inline Result<void> Reader::Impl::next(std::optional<Entry>& entry) {
+  if (ready_) [[unlikely]] {
+    entry = std::exchange(ready_, std::nullopt);
+    return {};
   }
   NORI_TRY(check_usable());
-  return step(Scrutiny::full);
+  return step(Scrutiny::full, entry);
 }
 
 Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
@@ -90,7 +87,7 @@ Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
   for (auto pause = kPollMin;; pause = std::min(2 * pause, kPollMax)) {
     NORI_TRY(check_usable());
     if (!ready_) {
-      ready_ = NORI_TRY(step(Scrutiny::glance));
+      NORI_TRY(step(Scrutiny::glance, ready_));
     }
     if (ready_) {
       return true;
@@ -103,112 +100,12 @@ Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
   }
 }
 
-Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
-  for (;;) {
-    if (compacted_) [[unlikely]] {
-      auto entry = NORI_TRY(step_compacted());
-      if (entry) {
-        return entry;
-      }
-    }
-    while (!payload_left_.empty()) {
-      const auto stored = decode_record(payload_left_);
-      if (!stored || next_in_frame_ == frame_end_sequence_) {
-        payload_left_ = {};
-        next_in_frame_ = frame_end_sequence_;
-        return damaged(fmt::format("record {} is malformed", next_in_frame_));
-      }
-      const auto sequence = next_in_frame_++;
-      if (sequence < skip_to_) {
-        continue;
-      }
-      // Filled in where the caller has it.
-      Result<std::optional<Entry>> result(std::in_place, std::in_place);
-      Entry& entry = **result;
-      entry.sequence = sequence;
-      entry.epoch = frame_epoch_;
-      entry.position = {.segment_id = frame_place_.segment_id,
-                        .offset = frame_place_.offset,
-                        .sequence = sequence};
-      entry.ends_batch = payload_left_.empty();
-      entry.end = {.segment_id = frame_place_.segment_id,
-                   .offset = entry.ends_batch ? frame_end_offset_ : frame_place_.offset,
-                   .sequence = sequence + 1};
-      entry.time = frame_time_;
-      entry.op = stored->record.op;
-      entry.key = stored->record.key;
-      entry.value = stored->record.value;
-      entry.expires_at = stored->record.expires_at;
-      if (stored->compression != Compression::none &&
-          !value_buffer_.decompress(stored->compression, stored->record.value, stored->plain_bytes,
-                                    entry.value)) [[unlikely]] {
-        payload_left_ = {};
-        next_in_frame_ = frame_end_sequence_;
-        return damaged(fmt::format("the value of record {} cannot be decompressed", sequence));
-      }
-      position_ = entry.end;
-      return result;
-    }
-    if (next_in_frame_ != frame_end_sequence_) {
-      next_in_frame_ = frame_end_sequence_;
-      return damaged("the frame has fewer records than its header says");
-    }
-    if (!NORI_TRY(take_frame(scrutiny))) {
-      return std::nullopt;
-    }
-  }
-}
-
-// The next record that is left of a compacted frame and wanted.
-Result<std::optional<Entry>> Reader::Impl::step_compacted() {
-  while (const auto record = compacted_->next()) {
-    // A reader that comes from a file as it was before may come to the middle of a frame.
-    if (record->sequence < position_.sequence || record->time_ms < skip_to_ms_) {
-      continue;
-    }
-    skip_to_ms_ = 0;
-    Entry entry;
-    entry.sequence = record->sequence;
-    entry.epoch = frame_epoch_;
-    entry.position = {.segment_id = frame_place_.segment_id,
-                      .offset = frame_place_.offset,
-                      .sequence = record->sequence};
-    entry.end = {.segment_id = frame_place_.segment_id,
-                 .offset = compacted_->is_done() ? frame_end_offset_ : frame_place_.offset,
-                 .sequence = record->sequence + 1};
-    entry.ends_batch = record->ends_batch;
-    entry.time = time_point_of(static_cast<std::int64_t>(record->time_ms));
-    const auto& stored = record->stored;
-    entry.op = stored.record.op;
-    entry.key = stored.record.key;
-    entry.value = stored.record.value;
-    entry.expires_at = stored.record.expires_at;
-    if (stored.compression != Compression::none &&
-        !value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
-                                  entry.value)) {
-      compacted_.reset();
-      return damaged(
-          fmt::format("the value of record {} cannot be decompressed", record->sequence));
-    }
-    position_ = entry.end;
-    return entry;
-  }
-  const bool is_done = compacted_->is_done();
-  compacted_.reset();
-  if (!is_done) {
-    return damaged("the frame's records are malformed");
-  }
-  position_.sequence = std::max(position_.sequence, frame_end_sequence_);
-  return std::nullopt;
-}
-
-// Makes a frame the current one, unless none of its records is wanted.
-bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
+// Makes a frame, which stays until the next one, the current one, unless none of its records is
+// wanted.
+inline bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
   const auto& header = frame.header;
   if (header.kind == FrameKind::compacted && header.end_sequence() > position_.sequence) {
-    frame_place_ = frame.place;
-    frame_end_offset_ = frame.end_offset();
-    frame_epoch_ = Epoch{header.epoch};
+    frame_ = &frame;
     frame_end_sequence_ = next_in_frame_ = header.end_sequence();
     compacted_.emplace(header, frame.payload);
     return true;
@@ -219,9 +116,7 @@ bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
     return false;
   }
   skip_to_ms_ = 0;
-  frame_place_ = frame.place;
-  frame_end_offset_ = frame.end_offset();
-  frame_epoch_ = Epoch{header.epoch};
+  frame_ = &frame;
   frame_time_ = time_point_of(static_cast<std::int64_t>(header.time_ms));
   frame_end_sequence_ = header.end_sequence();
   payload_left_ = frame.payload;
@@ -229,17 +124,114 @@ bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
   return true;
 }
 
-// Makes the next frame with records that may be seen the current one. False at the end.
-Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
+Result<void> Reader::Impl::step(Scrutiny scrutiny, std::optional<Entry>& found) {
   for (;;) {
+    if (compacted_) [[unlikely]] {
+      NORI_TRY(step_compacted(found));
+      if (found) {
+        return {};
+      }
+    }
+    while (!payload_left_.empty()) {
+      StoredRecord stored;
+      if (!decode_record(payload_left_, stored) || next_in_frame_ == frame_end_sequence_)
+          [[unlikely]] {
+        payload_left_ = {};
+        next_in_frame_ = frame_end_sequence_;
+        return damaged(fmt::format("record {} is malformed", next_in_frame_));
+      }
+      const auto sequence = next_in_frame_++;
+      if (sequence < skip_to_) {
+        continue;
+      }
+      const auto& place = frame_->place;
+      const bool ends_batch = payload_left_.empty();
+      const Position end{.segment_id = place.segment_id,
+                         .offset = ends_batch ? frame_->end_offset() : place.offset,
+                         .sequence = sequence + 1};
+      // Member by member: of an Entry g++ 12 makes a copy, by instructions that wait for its stores
+      // (scan-1k in a core's own cache: 127 ns a record, 117 so).
+      auto& entry = found.emplace(sequence, Epoch{frame_->header.epoch},
+                                  Position{place.segment_id, place.offset, sequence}, end,
+                                  frame_time_, stored.record.op, stored.record.key,
+                                  stored.record.value, std::nullopt, ends_batch);
+      if (stored.record.expires_at) {
+        entry.expires_at = stored.record.expires_at;
+      }
+      if (stored.compression != Compression::none &&
+          !value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
+                                    entry.value)) [[unlikely]] {
+        found.reset();
+        payload_left_ = {};
+        next_in_frame_ = frame_end_sequence_;
+        return damaged(fmt::format("the value of record {} cannot be decompressed", sequence));
+      }
+      position_ = end;
+      return {};
+    }
+    if (next_in_frame_ != frame_end_sequence_) {
+      next_in_frame_ = frame_end_sequence_;
+      return damaged("the frame has fewer records than its header says");
+    }
     if (options_.visible == Visible::appended && !damage_) [[likely]] {
       if (const auto* const frame = walker_.next_at_hand(); frame != nullptr) [[likely]] {
-        if (begin_frame(*frame)) {
-          return true;
-        }
+        begin_frame(*frame);
         continue;
       }
     }
+    if (!NORI_TRY(take_frame(scrutiny))) {
+      return {};
+    }
+  }
+}
+
+// The next record that is left of a compacted frame and wanted.
+Result<void> Reader::Impl::step_compacted(std::optional<Entry>& found) {
+  while (const auto record = compacted_->next()) {
+    // A reader that comes from a file as it was before may come to the middle of a frame.
+    if (record->sequence < position_.sequence || record->time_ms < skip_to_ms_) {
+      continue;
+    }
+    skip_to_ms_ = 0;
+    const auto& place = frame_->place;
+    const auto& stored = record->stored;
+    auto& entry = found.emplace();
+    entry.sequence = record->sequence;
+    entry.epoch = Epoch{frame_->header.epoch};
+    entry.position = {
+        .segment_id = place.segment_id, .offset = place.offset, .sequence = record->sequence};
+    entry.end = {.segment_id = place.segment_id,
+                 .offset = compacted_->is_done() ? frame_->end_offset() : place.offset,
+                 .sequence = record->sequence + 1};
+    entry.time = time_point_of(static_cast<std::int64_t>(record->time_ms));
+    entry.op = stored.record.op;
+    entry.key = stored.record.key;
+    entry.value = stored.record.value;
+    entry.expires_at = stored.record.expires_at;
+    entry.ends_batch = record->ends_batch;
+    if (stored.compression != Compression::none &&
+        !value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
+                                  entry.value)) {
+      compacted_.reset();
+      found.reset();
+      return damaged(
+          fmt::format("the value of record {} cannot be decompressed", record->sequence));
+    }
+    position_ = entry.end;
+    return {};
+  }
+  const bool is_done = compacted_->is_done();
+  compacted_.reset();
+  if (!is_done) {
+    return damaged("the frame's records are malformed");
+  }
+  position_.sequence = std::max(position_.sequence, frame_end_sequence_);
+  return {};
+}
+
+// Makes the next frame with records that may be seen the current one. False at the end.
+Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
+  for (;;) {
     if (damage_ && !options_.skip_damaged) {
       return std::unexpected(*damage_);
     }
@@ -251,7 +243,8 @@ Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
       }
       continue;
     }
-    if (begin_frame(*frame)) {
+    walked_frame_ = *frame;
+    if (begin_frame(walked_frame_)) {
       if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
         payload_left_ = {};
         compacted_.reset();
@@ -396,9 +389,10 @@ Reader& Reader::operator=(Reader&&) noexcept = default;
 Reader::~Reader() = default;
 
 Result<std::optional<Entry>> Reader::next() {
-  auto entry = impl_->next();
-  if (!entry) [[unlikely]] {
+  Result<std::optional<Entry>> entry;
+  if (auto found = impl_->next(*entry); !found) [[unlikely]] {
     impl_->events().deliver();  // a reader's events are damages
+    entry = std::unexpected(std::move(found).error());
   }
   return entry;
 }

@@ -37,7 +37,9 @@ class Reader::Impl {
   [[nodiscard]] static Result<std::unique_ptr<Impl>> open(Source source, const ReadFrom& from,
                                                           ReadOptions options);
 
-  [[nodiscard]] Result<std::optional<Entry>> next();
+  /// The next record into `entry`, which is empty; it stays so at the end. (Filled in where the
+  /// caller has it: copies of what was just stored in pieces wait for the cache.)
+  [[nodiscard]] Result<void> next(std::optional<Entry>& entry);
   [[nodiscard]] Result<bool> follow(std::chrono::milliseconds timeout);
   [[nodiscard]] Position position() const noexcept { return position_; }
   [[nodiscard]] EventQueue& events() const { return source_.observer->events; }
@@ -48,12 +50,18 @@ class Reader::Impl {
 
   Impl(Source source, ReadOptions options);
 
-  [[nodiscard]] Result<void> check_usable() const;
-  [[nodiscard]] Result<std::optional<Entry>> step(Scrutiny scrutiny);
-  [[nodiscard]] Result<std::optional<Entry>> step_compacted();
+  [[nodiscard]] Result<void> check_usable() const {
+    if (io::fork_generation() != fork_generation_) [[unlikely]] {
+      return unusable();
+    }
+    return {};
+  }
+  [[nodiscard]] Result<void> unusable() const;
+  [[nodiscard]] Result<void> step(Scrutiny scrutiny, std::optional<Entry>& entry);
   [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
+  [[nodiscard]] Result<void> step_compacted(std::optional<Entry>& entry);
   [[nodiscard]] Result<bool> go_on_in_compacted(const LogListing& listing);
-  [[nodiscard]] bool begin_frame(const WalkedFrame& frame);
+  bool begin_frame(const WalkedFrame& frame);
   [[nodiscard]] Result<bool> is_visible(const FrameHeader& header);
   [[nodiscard]] Result<Sequence> durable_sequence();
   enum class Verdict : std::uint8_t { end, look_again };
@@ -65,10 +73,9 @@ class Reader::Impl {
   FrameWalker walker_;
   std::uint64_t fork_generation_;
 
-  // The frame that records are taken from.
-  FramePlaceInLog frame_place_;
-  std::uint64_t frame_end_offset_ = 0;
-  Epoch frame_epoch_;
+  // The frame that records are taken from: the walker's own, or here.
+  const WalkedFrame* frame_ = nullptr;
+  WalkedFrame walked_frame_;
   TimePoint frame_time_;
   Sequence frame_end_sequence_ = 0;
   ByteView payload_left_;

@@ -415,12 +415,11 @@ Result<Appended> Wal::Impl::append_to(LogWriter& writer, const FrameBody& body,
   if (appended &&
       (durability == Durability::durable || options_.fsync.kind() == FsyncPolicy::Kind::always)) {
     if (auto committed = writer.commit(appended->end.sequence); !committed) {
-      auto error = std::move(committed).error();
-      error.position = appended->position;
-      return std::unexpected(std::move(error));
+      committed.error().position = appended->position;
+      appended = std::unexpected(std::move(committed).error());
     }
   }
-  return appended;
+  return appended;  // the only thing returned, so that it is made where the caller has it
 }
 
 Result<void> Wal::Impl::sync() {

@@ -22,11 +22,13 @@ class SummaryBuilder {
     indexed_offset_ = summary_.index.empty() ? 0 : summary_.index.back().offset;
   }
 
-  void add(const FrameHeader& header, std::uint64_t offset) {
+  // Always inlined: `header` is then never in memory, when a frame is appended.
+  [[gnu::always_inline]] void add(const FrameHeader& header, std::uint64_t offset) {
     add(header, offset, header.record_count);
   }
   /// A frame of which so many records are left.
-  void add(const FrameHeader& header, std::uint64_t offset, std::uint64_t records) {
+  [[gnu::always_inline]] void add(const FrameHeader& header, std::uint64_t offset,
+                                  std::uint64_t records) {
     if (summary_.frames++ == 0) {
       summary_.first_time_ms = header.time_ms;
     }
