@@ -15,6 +15,7 @@
 #include "io/file_system.h"
 #include "log/durable_callbacks.h"
 #include "log/io_choice.h"
+#include "log/log_access.h"
 #include "log/log_scan.h"
 #include "log/log_writer.h"
 #include "log/reader_impl.h"
@@ -120,6 +121,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   [[nodiscard]] const RecoveryInfo& recovery() const { return scan_.info; }
   [[nodiscard]] bool is_of_parent() const { return io::fork_generation() != fork_generation_; }
   [[nodiscard]] EventQueue& events() const { return observer_->events; }
+  Result<LogAccess> access();
   // Closes, and drops the error: for destructors.
   void finish();
   // After a fork: what this holds belongs to threads and locks that this process does not have.
@@ -181,6 +183,9 @@ class Wal::Impl : public DurableCallbacks::Log {
 
   /// Made with the log: its thread begins with the first callback.
   std::unique_ptr<DurableCallbacks> callbacks_ = std::make_unique<DurableCallbacks>(*this);
+
+  const std::shared_ptr<std::atomic<bool>> snapshot_is_written_ =
+      std::make_shared<std::atomic<bool>>(false);
 
   std::mutex delete_mutex_;
   bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
@@ -650,6 +655,18 @@ Result<void> Wal::Impl::close() {
   }
   return NORI_TRY(writer())->close();
 }
+
+Result<LogAccess> Wal::Impl::access() {
+  NORI_TRY(check_usable());
+  const std::lock_guard lock(begin_mutex_);
+  return LogAccess{.directory = directory_,
+                   .file_system = &file_system_,
+                   .log_id = scan_.log_id,
+                   .is_read_only = is_read_only(),
+                   .snapshot_is_written = snapshot_is_written_};
+}
+
+Result<LogAccess> LogAccess::to(const Wal& wal) { return wal.impl_->access(); }
 
 // --- Wal -----------------------------------------------------------------------------------------
 
