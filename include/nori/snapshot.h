@@ -54,7 +54,8 @@ struct SnapshotFile {
 };
 
 struct SnapshotOptions {
-  /// A block that does not shrink by an eighth is stored plain whatever is asked for.
+  /// A block that does not shrink by an eighth is stored plain whatever is asked for, and so are
+  /// the seven behind it, untried.
   Compression compression = Compression::lz4;
   /// Entries are compressed, checked and read in blocks of about this size; a larger entry has one
   /// of its own. 1 KiB to 1 MiB.

@@ -49,7 +49,8 @@ class SnapshotBlockBuilder {
   /// The entry's key is above that of the one before.
   void add(const SnapshotEntry& entry);
 
-  /// Appends the block to `to`, bound to `offset` of the file, and begins anew.
+  /// Appends the block to `to`, bound to `offset` of the file, and begins anew. A block that does
+  /// not shrink by an eighth is stored plain, and so are the next few, untried.
   void finish(Compression compression, std::uint32_t seed, std::uint64_t offset, std::string& to);
 
  private:
@@ -57,6 +58,7 @@ class SnapshotBlockBuilder {
   std::uint64_t entries_ = 0;
   Epoch epoch_;
   ValueBuffer compressed_;
+  std::uint32_t untried_blocks_ = 0;
 };
 
 /// Takes a block apart.

@@ -295,6 +295,25 @@ TEST(SnapshotBlockTest, WhatDoesNotShrinkIsStoredPlain) {
   }
 }
 
+TEST(SnapshotBlockTest, BehindWhatDoesNotShrinkTheNextFewAreNotTried) {
+  testing::Random random(1);
+  std::string noise(1000, '\0');
+  for (auto& c : noise) {
+    c = static_cast<char>(random.next());
+  }
+  const std::string text(1000, 'x');
+  SnapshotBlockBuilder builder;
+  std::string compressed;
+  for (int i = 0; i < 20; ++i) {
+    builder.add(entry("k", i == 1 ? noise : text));
+    std::string block;
+    builder.finish(Compression::lz4, kSeed, kOffset, block);
+    EXPECT_NE(read(block), "not a block");
+    compressed += load_le<std::uint32_t>(as_byte_view(block).data() + 4) != 0 ? 'c' : '.';
+  }
+  EXPECT_EQ(compressed, "c........ccccccccccc");
+}
+
 TEST(SnapshotBlockTest, EveryFlippedByteAndEveryCutIsNoticed) {
   for (const auto compression : {Compression::none, Compression::lz4, Compression::zstd}) {
     const auto whole =
