@@ -161,7 +161,7 @@ class SimulatedDisk::State final : public std::enable_shared_from_this<State> {
   Result<void> remove(const HandleOrigin& origin, Inode& directory, std::string_view name);
   Result<void> sync_directory(const HandleOrigin& origin, Inode& directory);
   Result<std::unique_ptr<io::Directory>> subdirectory(const HandleOrigin& origin, Inode& directory,
-                                                      std::string_view name);
+                                                      std::string_view name, bool may_make);
   Result<std::unique_ptr<io::Mapping>> map(const HandleOrigin& origin, Inode& directory,
                                            std::string_view name);
   Result<std::unique_ptr<io::Lock>> lock(const HandleOrigin& origin, Inode& directory,
@@ -421,7 +421,10 @@ class SimulatedDirectory final : public io::Directory {
   Result<void> sync() override { return disk_->sync_directory(origin_, *inode_); }
   Result<void> check_owner(const std::vector<std::string>& /*names*/) override { return {}; }
   Result<std::unique_ptr<io::Directory>> subdirectory(std::string_view name) override {
-    return disk_->subdirectory(origin_, *inode_, name);
+    return disk_->subdirectory(origin_, *inode_, name, true);
+  }
+  Result<std::unique_ptr<io::Directory>> open_subdirectory(std::string_view name) override {
+    return disk_->subdirectory(origin_, *inode_, name, false);
   }
   Result<std::unique_ptr<io::Mapping>> map(std::string_view name) override {
     return disk_->map(origin_, *inode_, name);
@@ -998,17 +1001,18 @@ Result<void> State::sync_directory(const HandleOrigin& origin, Inode& directory)
 }
 
 Result<std::unique_ptr<io::Directory>> State::subdirectory(const HandleOrigin& origin,
-                                                           Inode& directory,
-                                                           std::string_view name) {
+                                                           Inode& directory, std::string_view name,
+                                                           bool may_make) {
   Guard guard(mutex_);
   NORI_TRY(enter(guard, origin, Operation::open));
   HandleOrigin opened{origin.process, origin.path / name};
   auto* inode = look_up(directory, name);
-  const bool is_made = inode == nullptr;
+  const bool is_made = inode == nullptr && may_make;
   if (is_made) {
     note("create ", name, "/");
-  } else if (!inode->is_directory) {
-    return std::unexpected(system_error(ENOTDIR, "open", opened.path.native()));
+  } else if (inode == nullptr || !inode->is_directory) {
+    return std::unexpected(
+        system_error(inode == nullptr ? ENOENT : ENOTDIR, "open directory", opened.path.native()));
   }
   auto fate = decide(is_made ? Operation::create : Operation::open, opened, name);
   if (is_made && fate.takes_effect) {

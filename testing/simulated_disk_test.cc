@@ -506,6 +506,19 @@ TEST_F(SimulatedDiskTest, ASubdirectoryIsDurableOnceItsParentIsSynced) {
   EXPECT_EQ(*disk_->list_files("log"), std::vector<std::string>{"one/"});
 }
 
+TEST_F(SimulatedDiskTest, OpeningASubdirectoryMakesNone) {
+  const auto operations = disk_->operations();
+  const auto missing = directory_->open_subdirectory("sub");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, ErrorCode::io);
+  EXPECT_EQ(missing.error().system_errno, ENOENT);
+  EXPECT_EQ(disk_->operations(), operations);
+  ASSERT_TRUE(directory_->subdirectory("sub"));
+  EXPECT_TRUE(directory_->open_subdirectory("sub"));
+  make("file");
+  EXPECT_EQ(directory_->open_subdirectory("file").error().system_errno, ENOTDIR);
+}
+
 TEST_F(SimulatedDiskTest, WhatWasInALostDirectoryIsLost) {
   const auto sub = *directory_->subdirectory("sub");
   const auto file = *sub->open("a", Access::write_buffered, Creation::replace);
@@ -859,6 +872,8 @@ TEST_F(SimulatedDiskTest, EveryKindOfOperationCanFail) {
   std::byte byte{};
   fails(Operation::open, [&] { return directory_->open("a", Access::read, Creation::existing); });
   fails(Operation::read, [&] { return file->read_at(0, ByteSpan(&byte, 1)); });
+  ASSERT_TRUE(directory_->subdirectory("there"));
+  fails(Operation::open, [&] { return directory_->open_subdirectory("there"); });
   fails(Operation::list, [&] { return directory_->list(); });
   fails(Operation::map, [&] { return directory_->map("a"); });
   fails(Operation::lock, [&] { return directory_->lock("l", "me"); });

@@ -24,7 +24,7 @@ enum class ErrorCode : std::uint8_t {
   gone,                 ///< The place lies before the first record left.
   not_a_record,         ///< No frame begins at that place.
   closed,               ///< The log was closed, or this process is a fork of the writer's.
-  busy,                 ///< `try_append` would have had to wait.
+  busy,                 ///< It would have had to wait: `try_append`, or a second snapshot.
   would_block,          ///< Called back by the log, one may not wait for it.
 };
 

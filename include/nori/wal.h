@@ -248,6 +248,7 @@ class Reader {
 };
 
 struct Opened;
+struct LogAccess;
 
 /// Is called when something has become durable, or with why it has not.
 using DurableCallback = std::move_only_function<void(const Result<void>&)>;
@@ -365,6 +366,7 @@ class Wal {
   explicit Wal(std::shared_ptr<Impl> impl);
 
  private:
+  friend struct LogAccess;
   void finish() noexcept;
 
   std::shared_ptr<Impl> impl_;

@@ -13,5 +13,6 @@ void add_stat(CLI::App& tool, Command& chosen);
 void add_verify(CLI::App& tool, Command& chosen);
 void add_gc(CLI::App& tool, Command& chosen);
 void add_compact(CLI::App& tool, Command& chosen);
+void add_snapshot(CLI::App& tool, Command& chosen);
 
 }  // namespace nori::cli

@@ -29,6 +29,7 @@ int run_tool(int argc, char** argv) {
   add_verify(tool, chosen);
   add_gc(tool, chosen);
   add_compact(tool, chosen);
+  add_snapshot(tool, chosen);
   try {
     tool.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -163,6 +163,9 @@ class Directory {
   [[nodiscard]] virtual Result<void> sync() = 0;
   /// The subdirectory of that name, made (0700) if it is not there.
   [[nodiscard]] virtual Result<std::unique_ptr<Directory>> subdirectory(std::string_view name) = 0;
+  /// The subdirectory of that name. Makes nothing: ENOENT is an `io` error with that errno.
+  [[nodiscard]] virtual Result<std::unique_ptr<Directory>> open_subdirectory(
+      std::string_view name) = 0;
   /// Maps the existing file shared and writable.
   [[nodiscard]] virtual Result<std::unique_ptr<Mapping>> map(std::string_view name) = 0;
   /// Makes the file if needed and takes an exclusive lock on it, writing `holder` into it. When

@@ -911,6 +911,16 @@ class PosixDirectory final : public Directory {
     return opened;
   }
 
+  Result<std::unique_ptr<Directory>> open_subdirectory(std::string_view name) override {
+    const auto entry = NORI_TRY(check_name(name));
+    auto opened = std::make_unique<PosixDirectory>(path_ / name);
+    if (const int error = opened->open_as(descriptor_.get(), entry.c_str(), O_NOFOLLOW);
+        error != 0) {
+      return failure(error, path_of(name), "open the directory");
+    }
+    return opened;
+  }
+
   Result<std::unique_ptr<Mapping>> map(std::string_view name) override {
     const auto entry = NORI_TRY(check_name(name));
     const auto path = path_of(name);

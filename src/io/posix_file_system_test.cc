@@ -454,6 +454,19 @@ TEST_F(PosixDirectoryTest, MovesToAnotherDirectory) {
   EXPECT_EQ(status.st_mode & 077, 0U);
 }
 
+TEST_F(PosixDirectoryTest, OpeningASubdirectoryMakesNone) {
+  expect_error(directory_->open_subdirectory("inner"), ErrorCode::io, ENOENT, "inner");
+  EXPECT_EQ(directory_->list(), std::vector<std::string>{});
+  ASSERT_TRUE(directory_->subdirectory("inner"));
+  const auto inner = directory_->open_subdirectory("inner");
+  ASSERT_TRUE(inner) << inner.error().message;
+  EXPECT_EQ((*inner)->path(), root_ / "inner");
+  make("file", "hello");
+  expect_error(directory_->open_subdirectory("file"), ErrorCode::io, ENOTDIR, "file");
+  std::filesystem::create_directory_symlink(root_ / "inner", root_ / "link");
+  expect_error(directory_->open_subdirectory("link"), ErrorCode::io, ENOTDIR, "link");
+}
+
 TEST_F(PosixDirectoryTest, RemovesFilesOnly) {
   const auto file = make("a", "hello");
   ASSERT_TRUE(directory_->remove("a"));
@@ -721,6 +734,7 @@ TEST_F(PosixForkTest, TheChildsHandlesAnswerClosed) {
     expect_closed(directory_->remove("a"), "");
     expect_closed(directory_->sync(), "");
     expect_closed(directory_->subdirectory("inner"), "");
+    expect_closed(directory_->open_subdirectory("inner"), "");
     expect_closed(directory_->map("ring"), "");
     expect_closed(directory_->lock("LOCK", "the child"), "");
     expect_closed((*inner)->move_to("x", *directory_, "x"), "inner");

@@ -27,6 +27,7 @@
 #include "segment/segment_name.h"
 #include "segment/segment_reader.h"
 #include "segment/summary_builder.h"
+#include "snapshot/snapshot_files.h"
 
 namespace nori {
 namespace {
@@ -130,6 +131,7 @@ class Verifier {
   Result<VerifyReport> run() {
     listing_ = NORI_TRY(list_log(directory_));
     report_.foreign_files = listing_.foreign_files;
+    std::erase(report_.foreign_files, kSnapshotsName);
     for (const auto& name : listing_.foreign_segments) {
       report_.foreign_files.push_back(name);
       add_damage(0, 0, 0, fmt::format("{} ends in .wal but is no segment of a log", name));

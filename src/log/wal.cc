@@ -18,6 +18,7 @@
 #include "log/compaction.h"
 #include "log/durable_callbacks.h"
 #include "log/io_choice.h"
+#include "log/log_access.h"
 #include "log/log_scan.h"
 #include "log/log_writer.h"
 #include "log/reader_impl.h"
@@ -124,6 +125,7 @@ class Wal::Impl : public DurableCallbacks::Log {
   [[nodiscard]] const RecoveryInfo& recovery() const { return scan_.info; }
   [[nodiscard]] bool is_of_parent() const { return io::fork_generation() != fork_generation_; }
   [[nodiscard]] EventQueue& events() const { return observer_->events; }
+  Result<LogAccess> access();
   // Closes, and drops the error: for destructors.
   void finish();
   // After a fork: what this holds belongs to threads and locks that this process does not have.
@@ -191,6 +193,9 @@ class Wal::Impl : public DurableCallbacks::Log {
   std::unique_ptr<DurableCallbacks> callbacks_ = std::make_unique<DurableCallbacks>(*this);
 
   std::mutex compaction_mutex_;
+  const std::shared_ptr<std::atomic<bool>> snapshot_is_written_ =
+      std::make_shared<std::atomic<bool>>(false);
+
   std::mutex delete_mutex_;
   bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
   std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
@@ -698,6 +703,18 @@ Result<void> Wal::Impl::close() {
   }
   return NORI_TRY(writer())->close();
 }
+
+Result<LogAccess> Wal::Impl::access() {
+  NORI_TRY(check_usable());
+  const std::lock_guard lock(begin_mutex_);
+  return LogAccess{.directory = directory_,
+                   .file_system = &file_system_,
+                   .log_id = scan_.log_id,
+                   .is_read_only = is_read_only(),
+                   .snapshot_is_written = snapshot_is_written_};
+}
+
+Result<LogAccess> LogAccess::to(const Wal& wal) { return wal.impl_->access(); }
 
 // --- Wal -----------------------------------------------------------------------------------------
 

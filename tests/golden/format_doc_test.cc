@@ -20,6 +20,10 @@
 #include "format/record.h"
 #include "format/segment_footer.h"
 #include "format/segment_header.h"
+#include "format/snapshot_block.h"
+#include "format/snapshot_header.h"
+#include "format/snapshot_index.h"
+#include "nori/snapshot.h"
 #include "nori/wal.h"
 #include "testing/simulated_disk.h"
 #include "tests/golden/hex_text.h"
@@ -68,14 +72,26 @@ std::uint64_t little_endian(std::string_view bytes) {
 /// The example: its lines, and the file they describe.
 class FormatDocTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { read_example("{#example}"); }
+
+  /// The first one behind those words.
+  void read_example(std::string_view behind) {
     const auto text = read_source_file("docs/format.md");
     constexpr std::string_view kBegin = "\n```hex\n";
-    const auto begin = text.find(kBegin);
+    const auto section = text.find(behind);
+    ASSERT_NE(section, std::string::npos) << "docs/format.md has no " << behind;
+    const auto begin = text.find(kBegin, section);
     ASSERT_NE(begin, std::string::npos) << "docs/format.md has no example";
     const auto end = text.find("```", begin + kBegin.size());
     ASSERT_NE(end, std::string::npos);
     parse(std::string_view(text).substr(begin + kBegin.size(), end - begin - kBegin.size()));
+  }
+
+  void read_example_again(std::string_view behind) {
+    file_.clear();
+    fields_.clear();
+    lines_.clear();
+    read_example(behind);
   }
 
   void parse(std::string_view text) {
@@ -163,6 +179,9 @@ class FormatDocTest : public ::testing::Test {
     return payload;
   }
 
+  /// Compares every value with the bytes beside it.
+  void check_values() const;
+
   void check_record(const std::string& section, Operation op, ByteView& payload) {
     const auto field = [&](std::string_view name) { return fmt::format("{}.{}", section, name); };
     const auto stored = decode_record(payload);
@@ -191,7 +210,9 @@ class FormatDocTest : public ::testing::Test {
   std::uint64_t next_offset_ = 0;
 };
 
-TEST_F(FormatDocTest, EveryValueIsThatOfItsBytes) {
+TEST_F(FormatDocTest, EveryValueIsThatOfItsBytes) { check_values(); }
+
+void FormatDocTest::check_values() const {
   for (const auto& line : lines_) {
     if (line.value.starts_with('"')) {
       auto text = line.value.substr(1, line.value.size() - 2);
@@ -282,6 +303,97 @@ TEST_F(FormatDocTest, TheFileIsALogThatWasClosed) {
                                entry->value));
   }
   EXPECT_EQ(read, (std::vector<std::string>{"greeting=hello", "token=x7", "remove greeting="}));
+}
+
+/// The worked example of a snapshot.
+class SnapshotDocTest : public FormatDocTest {
+ protected:
+  void SetUp() override { read_example("{#snapshot-example}"); }
+
+  void check_entry(const std::string& section, const SnapshotEntry& entry) {
+    const auto field = [&](std::string_view name) { return fmt::format("{}.{}", section, name); };
+    EXPECT_EQ(entry.key, stated_text(field("key")));
+    EXPECT_EQ(entry.value, stated_text(field("value")));
+    EXPECT_EQ(entry.key.size(), stated(field("key_bytes")));
+    EXPECT_EQ(entry.value.size(), stated(field("value_bytes")));
+    EXPECT_EQ(entry.sequence, stated(field("sequence")));
+    const bool has_epoch = fields_.contains(field("epoch"));
+    EXPECT_EQ((entry.expires_at ? 1U : 0U) | (has_epoch ? 2U : 0U), stated(field("flags")));
+    if (has_epoch) {
+      EXPECT_EQ(entry.epoch.bits, stated(field("epoch")));
+    }
+    if (entry.expires_at) {
+      EXPECT_EQ(*entry.expires_at,
+                TimePoint{std::chrono::milliseconds{stated(field("expires_at"))}});
+    }
+  }
+};
+
+TEST_F(SnapshotDocTest, EveryValueIsThatOfItsBytes) { check_values(); }
+
+TEST_F(SnapshotDocTest, TheLibraryReadsEveryFieldAsStated) {
+  const auto header = decode_snapshot_header(as_byte_view(file_));
+  ASSERT_TRUE(header);
+  for (const auto* checked_by_decoding :
+       {"snapshot header.magic", "snapshot header.version", "snapshot header.crc32c",
+        "block.crc32c", "block.compression", "index.crc32c", "snapshot footer.magic",
+        "snapshot footer.crc32c"}) {
+    saw(checked_by_decoding);
+  }
+  EXPECT_EQ(as_text(header->log_id.bytes), stated_text("snapshot header.log_id"));
+  EXPECT_EQ(header->sequence, stated("snapshot header.sequence"));
+  EXPECT_EQ(header->epoch, stated("snapshot header.epoch"));
+  EXPECT_EQ(header->created_ms, stated("snapshot header.created_ms"));
+
+  const auto footer_offset = offset_of("snapshot footer.magic");
+  EXPECT_EQ(file_.size(), footer_offset + kSnapshotFooterBytes);
+  const auto footer =
+      decode_snapshot_footer(file_from(footer_offset), header->seed(), footer_offset);
+  ASSERT_TRUE(footer);
+  EXPECT_EQ(footer->index_offset, stated("snapshot footer.index_offset"));
+  EXPECT_EQ(footer->index_bytes, stated("snapshot footer.index_bytes"));
+  EXPECT_EQ(footer->blocks, stated("snapshot footer.blocks"));
+  EXPECT_EQ(footer->entries, stated("snapshot footer.entries"));
+  EXPECT_EQ(footer->plain_bytes, stated("snapshot footer.plain_bytes"));
+
+  const auto index_bytes = file_from(footer->index_offset).first(footer->index_bytes);
+  const auto index =
+      SnapshotIndex::decode({index_bytes.begin(), index_bytes.end()}, *footer, header->seed());
+  ASSERT_TRUE(index);
+  ASSERT_EQ(index->blocks(), 1U);
+  EXPECT_EQ(index->block(0).bytes, stated("index.block_bytes"));
+  EXPECT_EQ(index->separator(0).size(), stated("index.separator_bytes"));
+
+  const auto place = index->block(0);
+  SnapshotBlock block;
+  ASSERT_TRUE(block.open(file_from(place.offset).first(place.bytes), header->seed(), place.offset,
+                         header->sequence));
+  EXPECT_EQ(block.entries(), stated("block.entries"));
+  EXPECT_EQ(block.plain_bytes(), stated("block.plain_bytes"));
+  SnapshotEntry entry;
+  ASSERT_EQ(block.next(entry), SnapshotBlock::Step::entry);
+  check_entry("entry", entry);
+  ASSERT_EQ(block.next(entry), SnapshotBlock::Step::entry);
+  check_entry("entry that expires", entry);
+  EXPECT_EQ(block.next(entry), SnapshotBlock::Step::end);
+
+  std::ranges::sort(seen_);
+  for (const auto& line : lines_) {
+    EXPECT_TRUE(std::ranges::binary_search(seen_, line.field)) << line.field << " is not compared";
+  }
+}
+
+TEST_F(SnapshotDocTest, TheFileIsASnapshotOfTheLog) {
+  testing::SimulatedDisk disk(1);
+  ASSERT_TRUE(disk.write_file("log/snapshots/00000000000000000002.snapshot", as_byte_view(file_)));
+  read_example_again("{#example}");
+  ASSERT_TRUE(disk.write_file("log/000000.wal", as_byte_view(file_)));
+  auto opened = SnapshotReader::open("log", {.verify = true, .file_system = &disk});
+  ASSERT_TRUE(opened) << opened.error().message;
+  ASSERT_TRUE(opened->reader) << opened->skipped.front().reason;
+  EXPECT_EQ((*opened->reader->next())->key, "greeting");
+  EXPECT_EQ((*opened->reader->next())->key, "token");
+  EXPECT_FALSE(opened->reader->next()->has_value());
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -23,6 +24,9 @@
 #include "format/ring_header.h"
 #include "format/segment_footer.h"
 #include "format/segment_header.h"
+#include "format/snapshot_block.h"
+#include "format/snapshot_header.h"
+#include "format/snapshot_index.h"
 #include "tests/golden/hex_text.h"
 
 namespace nori::golden {
@@ -248,6 +252,73 @@ TEST(GoldenTest, RingHeader) {
   ASSERT_TRUE(mark);
   EXPECT_EQ(mark->durable_mark, kSequence);
   EXPECT_EQ(mark->segment_id, kSegmentId + 1);
+}
+
+// Two blocks, as they are before compression: what compresses them may come to do so better.
+TEST(GoldenTest, Snapshot) {
+  const SnapshotHeader header{
+      .log_id = log_id(), .sequence = kSequence, .epoch = kEpoch, .created_ms = kTimeMs};
+  const SnapshotEntry first{.key = "apple",
+                            .value = "red",
+                            .epoch = Epoch{kEpoch},
+                            .sequence = 0x1112131415161718,
+                            .expires_at = TimePoint{std::chrono::milliseconds{0x71727374757}}};
+  const SnapshotEntry second{
+      .key = "banana", .value = "yellow", .epoch = Epoch{kEpoch - 1}, .sequence = 0x2122};
+
+  std::string file(kSnapshotHeaderBytes, '\0');
+  encode_snapshot_header(header, bytes_of(file));
+  SnapshotFooter footer{.entries = 2};
+  SnapshotIndexBuilder index_builder;
+  std::string_view separator;
+  for (const auto& entry : {first, second}) {
+    SnapshotBlockBuilder block;
+    block.add(entry);
+    footer.plain_bytes += block.plain_bytes();
+    const auto begin = file.size();
+    block.finish(Compression::none, header.seed(), begin, file);
+    index_builder.add(file.size() - begin, separator);
+    separator = "b";
+  }
+  footer.blocks = index_builder.blocks();
+  footer.index_offset = file.size();
+  file += std::move(index_builder).finish(header.seed(), footer.index_offset);
+  footer.index_bytes = file.size() - footer.index_offset;
+  file.resize(file.size() + kSnapshotFooterBytes);
+  encode_snapshot_footer(footer, header.seed(),
+                         bytes_of(file) + file.size() - kSnapshotFooterBytes);
+  expect_golden("snapshot", file);
+
+  const auto read = golden("snapshot");
+  const auto bytes = as_byte_view(read);
+  const auto header_read = decode_snapshot_header(bytes);
+  ASSERT_TRUE(header_read);
+  EXPECT_EQ(header_read->log_id, log_id());
+  EXPECT_EQ(header_read->sequence, kSequence);
+  EXPECT_EQ(header_read->epoch, kEpoch);
+  EXPECT_EQ(header_read->created_ms, kTimeMs);
+  const auto seed = header_read->seed();
+  const auto footer_offset = bytes.size() - kSnapshotFooterBytes;
+  EXPECT_EQ(decode_snapshot_footer(bytes.last(kSnapshotFooterBytes), seed, footer_offset), footer);
+  const auto index_bytes = bytes.subspan(footer.index_offset, footer.index_bytes);
+  const auto index = SnapshotIndex::decode({index_bytes.begin(), index_bytes.end()}, footer, seed);
+  ASSERT_TRUE(index);
+  EXPECT_EQ(index->separator(1), "b");
+  for (const auto& [i, expected] : {std::pair<std::size_t, const SnapshotEntry&>(0, first),
+                                    std::pair<std::size_t, const SnapshotEntry&>(1, second)}) {
+    const auto place = index->block(i);
+    SnapshotBlock block;
+    ASSERT_TRUE(
+        block.open(bytes.subspan(place.offset, place.bytes), seed, place.offset, kSequence));
+    SnapshotEntry entry;
+    ASSERT_EQ(block.next(entry), SnapshotBlock::Step::entry);
+    EXPECT_EQ(entry.key, expected.key);
+    EXPECT_EQ(entry.value, expected.value);
+    EXPECT_EQ(entry.epoch, expected.epoch);
+    EXPECT_EQ(entry.sequence, expected.sequence);
+    EXPECT_EQ(entry.expires_at, expected.expires_at);
+    EXPECT_EQ(block.next(entry), SnapshotBlock::Step::end);
+  }
 }
 
 }  // namespace
