@@ -15,7 +15,8 @@ namespace nori {
 void FrameWalker::seek(const WalkPoint& point) {
   place_ = point.place;
   chain_ = point.chain;
-  seed_ = segment_seed(log_id_, 0, place_.segment_id);
+  seed_ = segment_seed(log_id_, place_.generation, place_.segment_id);
+  at_begin_ = place_.offset == 0;
   in_ring_ = false;
   in_segment_ = false;
 }
@@ -57,6 +58,10 @@ Result<void> FrameWalker::open_segment() {
     if (const auto file = file_of(place_.segment_id); file.first == place_.segment_id) {
       segment_ = NORI_TRY(SegmentReader::open_if_there(*directory_, file));
     }
+    if (segment_ != nullptr && !at_begin_ && segment_->header_fits() &&
+        segment_->header()->generation != place_.generation) {
+      segment_.reset();  // another file than the one that the offset is in
+    }
   }
   if (segment_ == nullptr) {
     stop_reason_ = fmt::format("{} is missing", segment_name(place_.segment_id));
@@ -85,7 +90,8 @@ Result<std::optional<WalkedFrame>> FrameWalker::next_in_segment() {
   const auto& header_of_segment = *segment_->header();
   seed_ = header_of_segment.seed();
   place_.ring_base = header_of_segment.ring_base;
-  if (place_.offset == 0) {
+  place_.generation = header_of_segment.generation;
+  if (place_.offset == 0 || (at_begin_ && header_of_segment.is_compacted())) {
     place_.offset = header_of_segment.first_offset;
   }
   if (place_.offset == header_of_segment.first_offset &&
@@ -222,6 +228,7 @@ bool FrameWalker::continues(const WalkedFrame& frame) {
 
 void FrameWalker::advance(const WalkedFrame& frame) {
   chain_.advance(frame.header);
+  at_begin_ = false;
   in_ring_ = frame.from_ring;
   in_segment_ = !frame.from_ring;
   place_.offset = frame.end_offset();
@@ -237,6 +244,7 @@ void FrameWalker::advance(const WalkedFrame& frame) {
               .offset = rotation.next_offset,
               .ring_base = rotation.next_ring_base};
     seed_ = segment_seed(log_id_, 0, place_.segment_id);
+    at_begin_ = true;
   }
 }
 

@@ -22,6 +22,7 @@ struct FramePlaceInLog {
   std::uint64_t segment_id = 0;
   std::uint64_t offset = 0;
   std::uint64_t ring_base = 0;
+  std::uint32_t generation = 0;  ///< Of the file that `offset` is in: not 0 if it was compacted.
 
   [[nodiscard]] std::uint64_t ring_address() const noexcept { return ring_base + offset; }
   friend bool operator==(const FramePlaceInLog&, const FramePlaceInLog&) = default;
@@ -51,7 +52,8 @@ struct WalkedFrame {
 /// again.
 ///
 /// A compacted file is read where its segments were. Where a walk comes to a segment in the middle
-/// of one, the segment is missing: whoever wants to go on seeks its sequence.
+/// of one, or is within a segment that was compacted meanwhile and that it does not hold open, the
+/// segment is missing: whoever wants to go on seeks the sequence.
 ///
 /// Beside a live writer a frame leaves the ring only when it is in its segment: so a place that is
 /// bad in the segment, then absent from the ring, is read again in the segment before the walker
@@ -127,6 +129,7 @@ class FrameWalker {
   FramePlaceInLog place_;
   FrameChain chain_;
   std::uint32_t seed_ = 0;
+  bool at_begin_ = false;    ///< Of the segment, whatever its file.
   bool in_ring_ = false;     ///< The last frame came from the ring: look there first.
   bool in_segment_ = false;  ///< The last frame came from segment_, and was not its last one.
   WalkedFrame frame_;        ///< For next_at_hand().

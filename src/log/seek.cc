@@ -18,7 +18,8 @@ constexpr std::uint64_t kChunkBytes = 128 * kKiB;
 WalkPoint segment_begin(const SegmentHeader& header) {
   return {.place = {.segment_id = header.first_segment,
                     .offset = header.first_offset,
-                    .ring_base = header.ring_base},
+                    .ring_base = header.ring_base,
+                    .generation = header.generation},
           .chain = {.next_sequence = header.first_sequence,
                     .epoch = header.epoch,
                     .time_ms = header.created_ms}};
@@ -224,7 +225,8 @@ Result<std::optional<WalkPoint>> find_next_frame(io::Directory& directory, const
         }
         return WalkPoint{.place = {.segment_id = bad.place.segment_id,
                                    .offset = offset,
-                                   .ring_base = segment.header()->ring_base},
+                                   .ring_base = segment.header()->ring_base,
+                                   .generation = segment.header()->generation},
                          .chain = {.next_sequence = header->first_sequence,
                                    .epoch = epoch,
                                    .time_ms = header->time_ms}};

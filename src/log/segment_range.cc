@@ -47,7 +47,8 @@ SegmentRangeReader::SegmentRangeReader(io::Directory& directory, const LogId& lo
   const auto& first = files.front().header;
   walker_.seek({.place = {.segment_id = first.first_segment,
                           .offset = first.first_offset,
-                          .ring_base = first.ring_base},
+                          .ring_base = first.ring_base,
+                          .generation = first.generation},
                 .chain = {.next_sequence = first.first_sequence,
                           .epoch = first.epoch,
                           .time_ms = first.created_ms}});

@@ -95,7 +95,8 @@ std::optional<SoundSegment> check_alone(io::Directory& directory, const LogId& l
   SoundSegment sound;
   sound.begin = {.place = {.segment_id = file.first,
                            .offset = header.first_offset,
-                           .ring_base = header.ring_base},
+                           .ring_base = header.ring_base,
+                           .generation = header.generation},
                  .chain = {.next_sequence = header.first_sequence,
                            .epoch = header.epoch,
                            .time_ms = header.created_ms}};
@@ -215,7 +216,8 @@ class Verifier {
     log_id_ = first->log_id;
     start_ = {.place = {.segment_id = first->first_segment,
                         .offset = first->first_offset,
-                        .ring_base = first->ring_base},
+                        .ring_base = first->ring_base,
+                        .generation = first->generation},
               .chain = {.next_sequence = first->first_sequence,
                         .epoch = first->epoch,
                         .time_ms = first->created_ms}};
