@@ -9,6 +9,7 @@
 //                power cut: only frames that continue the log count.
 //   ring.tmp     a ring being prepared; probe.tmp, a trial of what the disk takes: void.
 //   lock         held by the writer; never removed.
+//   cursors/, cursors.lock   the places of consumers (cursor/cursor_files.h).
 //   quarantine/  what recovery cut.
 
 #pragma once
@@ -21,6 +22,7 @@
 #include "format/frame.h"
 #include "format/log_id.h"
 #include "io/file_system.h"
+#include "log/derived_places.h"
 #include "log/frame_walker.h"
 #include "nori/error.h"
 #include "nori/options.h"
@@ -67,6 +69,8 @@ struct LogScan {
   bool closed_cleanly = false;
   /// Everything before it was durable at some moment: the highest mark found.
   Sequence durable_mark = 0;
+  /// What was made from this log before it was scanned.
+  std::vector<DerivedPlace> derived;
 
   /// Where frames begin that are not provably durable, or that only the ring has. Segments on the
   /// way to the end, this one's included.
