@@ -80,10 +80,7 @@ Result<std::unique_ptr<io::Directory>> find_cursors(io::Directory& log) {
 }
 
 Result<std::unique_ptr<io::Directory>> make_cursors(io::Directory& log) {
-  auto cursors = NORI_TRY(log.subdirectory(kCursorsName));
-  // Also where somebody else has made it: they may not have come so far.
-  NORI_TRY(log.sync());
-  return cursors;
+  return log.subdirectory(kCursorsName);
 }
 
 Result<std::optional<CursorValue>> read_cursor(io::Directory& cursors, std::string_view name) {

@@ -42,7 +42,7 @@ inline constexpr std::string_view kReservedConsumerPrefix = "nori.";
 
 /// cursors/, or nullptr where there is none; makes nothing.
 [[nodiscard]] Result<std::unique_ptr<io::Directory>> find_cursors(io::Directory& log);
-/// cursors/, made where there is none; its name is durable on return.
+/// cursors/, made where there is none. Durable with the next sync of the log's directory.
 [[nodiscard]] Result<std::unique_ptr<io::Directory>> make_cursors(io::Directory& log);
 
 /// What NAME.cursor holds; nothing where there is no such file. Errors: `damaged`: it holds no

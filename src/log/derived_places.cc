@@ -14,7 +14,9 @@ Result<std::vector<DerivedPlace>> read_derived_places(io::Directory& directory,
   std::vector<DerivedPlace> places;
   if (const auto cursors = NORI_TRY(find_cursors(directory)); cursors != nullptr) {
     for (auto& [name, value] : NORI_TRY(read_cursors(*cursors))) {
-      DerivedPlace place{.what = "cursor", .name = std::move(name)};
+      DerivedPlace place;
+      place.what = "cursor";
+      place.name = std::move(name);
       if (value) {
         place.log_id = value->log_id;
         place.position = value->position;

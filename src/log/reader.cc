@@ -7,6 +7,7 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "format/record.h"
+#include "log/durable_mark.h"
 #include "log/log_scan.h"
 #include "log/reader_impl.h"
 #include "log/seek.h"
@@ -62,6 +63,10 @@ Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const Re
     return std::unexpected(std::move(point).error());
   }
   reader->walker_.seek(*point);
+  reader->frame_place_.segment_id = point->place.segment_id;
+  if (const auto& place = reader->source_.place; place != nullptr) {
+    place->move_to(point->place.segment_id);
+  }
   reader->position_ = {.segment_id = point->place.segment_id,
                        .offset = point->place.offset,
                        .sequence = std::max(reader->skip_to_, point->chain.next_sequence)};
@@ -163,6 +168,9 @@ bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
     return false;
   }
   skip_to_ms_ = 0;
+  if (frame.place.segment_id != frame_place_.segment_id && source_.place != nullptr) [[unlikely]] {
+    source_.place->move_to(frame.place.segment_id);
+  }
   frame_place_ = frame.place;
   frame_end_offset_ = frame.end_offset();
   frame_epoch_ = Epoch{header.epoch};
@@ -220,11 +228,9 @@ Result<Sequence> Reader::Impl::durable_sequence() {
   source_.durable =
       std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
   NORI_TRY(walker_.refresh_ring());
-  if (walker_.ring() != nullptr) {
-    if (const auto mark = NORI_TRY(walker_.ring()->mark()); mark) {
-      source_.durable = std::max(source_.durable, mark->durable_mark);
-    }
-  }
+  source_.durable = std::max(
+      source_.durable,
+      NORI_TRY(durable_mark_on_disk(*source_.directory, source_.log_id, walker_.ring())));
   return source_.durable;
 }
 

@@ -9,6 +9,7 @@
 #include "io/file_system.h"
 #include "log/flush_turn.h"
 #include "log/frame_walker.h"
+#include "log/reader_places.h"
 #include "nori/error.h"
 #include "nori/wal.h"
 #include "observe/observer.h"
@@ -25,6 +26,8 @@ class Reader::Impl {
     /// How far this log's writer is, if it has one.
     std::shared_ptr<const FlushTurn> progress;
     std::shared_ptr<Observer> observer;
+    /// Told of each segment the reader comes to; nullptr: nobody is.
+    std::shared_ptr<ReaderPlaces::Place> place;
     /// Everything before it is durable.
     Sequence durable = 0;
     /// Where the log ends now, if that is known.
