@@ -367,11 +367,12 @@ class Wal {
   [[nodiscard]] Result<std::uint64_t> apply_retention();
   [[nodiscard]] Result<std::uint64_t> apply_retention(const RetentionPolicy& policy);
 
-  /// What delete_segments_before or apply_retention would delete now, readers not asked: segments
-  /// and bytes.
+  /// What delete_segments_before or apply_retention would delete now, readers not asked.
   struct Deletable {
     std::uint64_t segments = 0;
     std::uint64_t bytes = 0;
+    /// What the first record left would be.
+    Sequence first_sequence = 0;
   };
   [[nodiscard]] Result<Deletable> deletable_before(const Position& position) const;
   [[nodiscard]] Result<Deletable> deletable_by(const RetentionPolicy& policy) const;

@@ -12,5 +12,6 @@ void add_tail(CLI::App& tool, Command& chosen);
 void add_stat(CLI::App& tool, Command& chosen);
 void add_verify(CLI::App& tool, Command& chosen);
 void add_gc(CLI::App& tool, Command& chosen);
+void add_consumer(CLI::App& tool, Command& chosen);
 
 }  // namespace nori::cli

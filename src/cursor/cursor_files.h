@@ -1,7 +1,8 @@
 // The cursors of a log on disk.
 //
 //   cursors/NAME.lock        held by whoever reads as NAME; never replaced, never removed
-//   cursors/NAME.cursor      its place (format/cursor.h); replaced by rename. Without it there is no
+//   cursors/NAME.cursor      its place (format/cursor.h); replaced by rename. Without it there is
+//   no
 //                            such consumer
 //   cursors/NAME.cursor.tmp  a place being written: void
 //   cursors.lock             held to make a cursor, to move one back or drop it, to move one that

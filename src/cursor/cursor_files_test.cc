@@ -38,7 +38,8 @@ class CursorFilesTest : public ::testing::Test {
 };
 
 TEST_F(CursorFilesTest, NamesAreTold) {
-  for (const auto* const name : {"a", "Z", "0", "-", "_", "a.b", "billing-2", "a.lock", "a.cursor"}) {
+  for (const auto* const name :
+       {"a", "Z", "0", "-", "_", "a.b", "billing-2", "a.lock", "a.cursor"}) {
     EXPECT_TRUE(is_consumer_name(name)) << name;
   }
   for (const auto* const name : {"", ".", "..", ".a", "a/b", "a b", "\xc3\xa4", "a\\"}) {

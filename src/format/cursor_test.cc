@@ -31,9 +31,7 @@ Bytes some_bytes() {
   return bytes;
 }
 
-void sign(Bytes& bytes) {
-  store_le(&bytes[80], crc32c(0, ByteView(bytes).first(80)));
-}
+void sign(Bytes& bytes) { store_le(&bytes[80], crc32c(0, ByteView(bytes).first(80))); }
 
 TEST(CursorFormatTest, ComesBackAsItWasWritten) {
   const auto back = decode_cursor(some_bytes());

@@ -649,9 +649,7 @@ TEST_F(PosixLockTest, AnotherProcessHasItUntilItIsKilled) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::locked);
   const auto& message = refused.error().message;
-  EXPECT_TRUE(message.starts_with(root_.native() +
-                                  ": another process uses it (host "))
-      << message;
+  EXPECT_TRUE(message.starts_with(root_.native() + ": another process uses it (host ")) << message;
   EXPECT_NE(message.find(", process " + std::to_string(holder.id()) + ", since 2"),
             std::string::npos)
       << message;

@@ -67,8 +67,7 @@ Result<void> Consumer::Impl::take_cursor() {
     return place_at(options_.from);
   }
   if (found->log_id != source_.log_id) {
-    return make_error(ErrorCode::damaged,
-                      "{}: a cursor of another log; drop it, or move it away",
+    return make_error(ErrorCode::damaged, "{}: a cursor of another log; drop it, or move it away",
                       (cursors_->path() / cursor_file_name(name_)).string());
   }
   value_ = *found;
@@ -188,8 +187,7 @@ Result<void> Consumer::Impl::write(const CursorValue& value, bool durable) {
 }
 
 Result<void> Consumer::Impl::sync_cursors() {
-  auto synced =
-      source_.observer->timed_sync(kCursorsName, [&] { return cursors_->sync(); });
+  auto synced = source_.observer->timed_sync(kCursorsName, [&] { return cursors_->sync(); });
   is_durable_ = synced.has_value();
   is_doubtful_ = !synced;
   return synced;
@@ -296,10 +294,23 @@ Result<void> Consumer::Impl::check_usable() const {
   return check_not_dropped();
 }
 
+// What was committed unread may be deleted before the reader comes to it: it goes on behind that.
+Result<bool> Consumer::Impl::passes_over(const Error& error) {
+  const auto done = committed();
+  if (error.code != ErrorCode::gone || reader_->position() >= done) {
+    return false;
+  }
+  reader_ = NORI_TRY(source_.log->open_reader(done.sequence, {.visible = options_.visible}));
+  return true;
+}
+
 Result<std::optional<Entry>> Consumer::Impl::next() {
   NORI_TRY(check_usable());
   NORI_TRY(source_.log->check_open());
   auto entry = reader_->next();
+  if (!entry && NORI_TRY(passes_over(entry.error()))) [[unlikely]] {
+    entry = reader_->next();
+  }
   if (entry && *entry) [[likely]] {
     if (options_.visible == Visible::durable) {
       see_durable((*entry)->sequence + 1);
@@ -320,7 +331,11 @@ Result<bool> Consumer::Impl::follow(std::chrono::milliseconds timeout) {
     NORI_TRY(source_.log->check_open());
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         std::max(deadline - Clock::now(), Clock::duration::zero()));
-    if (NORI_TRY(reader_->follow(std::min(left, kDropPoll)))) {
+    auto followed = reader_->follow(std::min(left, kDropPoll));
+    if (!followed && NORI_TRY(passes_over(followed.error()))) {
+      continue;
+    }
+    if (NORI_TRY(std::move(followed))) {
       return true;
     }
     if (left <= kDropPoll) {
@@ -511,8 +526,7 @@ Result<std::vector<ConsumerInfo>> list_consumers(io::Directory& directory, const
     if (!value) {
       info.unreadable = std::move(value).error();
     } else if (value->log_id != log_id) {
-      info.unreadable =
-          Error{.code = ErrorCode::damaged, .message = "a cursor of another log"};
+      info.unreadable = Error{.code = ErrorCode::damaged, .message = "a cursor of another log"};
     } else {
       info.position = value->position;
       info.created = time_of(value->created_ms);

@@ -38,8 +38,8 @@ class ConsumerLog {
   /// Whether it is open, in this process.
   [[nodiscard]] virtual Result<void> check_open() const = 0;
   /// A reader that retention does not ask.
-  [[nodiscard]] virtual Result<std::unique_ptr<Reader::Impl>> open_reader(
-      const ReadFrom& from, ReadOptions options) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<Reader::Impl>> open_reader(const ReadFrom& from,
+                                                                          ReadOptions options) = 0;
   /// On return everything before `target` is durable, if this log is written here.
   [[nodiscard]] virtual Result<void> commit(Sequence target) = 0;
   [[nodiscard]] virtual Position current_position() const = 0;
@@ -94,6 +94,7 @@ class Consumer::Impl {
   [[nodiscard]] Result<void> wait_durable(Sequence target);
   [[nodiscard]] Result<Sequence> mark_on_disk() const;
   [[nodiscard]] Result<ReadFrom> locate(const ConsumerStart& start);
+  [[nodiscard]] Result<bool> passes_over(const Error& error);
   [[nodiscard]] Result<void> place_at(const ConsumerStart& start);
   [[nodiscard]] Result<void> write(const CursorValue& value, bool durable);
   [[nodiscard]] Result<void> write_pending(bool durable, std::chrono::milliseconds lock_timeout);

@@ -10,8 +10,8 @@
 
 namespace nori {
 
-/// The mark in `ring`; where there is none, all of a log that ends in a close frame. 0 where nothing
-/// says so: then the frames do, each for what lies before it.
+/// The mark in `ring`; where there is none, all of a log that ends in a close frame. 0 where
+/// nothing says so: then the frames do, each for what lies before it.
 [[nodiscard]] Result<Sequence> durable_mark_on_disk(io::Directory& directory, const LogId& log_id,
                                                     RingView* ring);
 

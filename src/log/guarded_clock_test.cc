@@ -43,7 +43,8 @@ TEST(GuardedClockTest, ManyShortLooksAddUpToOneLongOne) {
   GuardedClock clock(kStart, kBegan);
   std::uint64_t now = 0;
   for (int look = 1; look <= 3'600'000; look += 7) {
-    now = clock.now_ms(kStart + 365 * kDay, kBegan + std::chrono::microseconds{1000LL * look + 300});
+    now =
+        clock.now_ms(kStart + 365 * kDay, kBegan + std::chrono::microseconds{1000LL * look + 300});
   }
   EXPECT_NEAR(static_cast<double>(now - kStart), kDay, 1000.0);
 }

@@ -97,8 +97,8 @@ class Scanner {
 
   // Only a first segment's header can be half there: every later one was durable before its name.
   Result<bool> creation_was_cut_short() {
-    if (scan_.listing.has_ring || !scan_.derived.empty() || ids().size() != 1 || ids().front() != 0 ||
-        !scan_.listing.foreign_segments.empty()) {
+    if (scan_.listing.has_ring || !scan_.derived.empty() || ids().size() != 1 ||
+        ids().front() != 0 || !scan_.listing.foreign_segments.empty()) {
       return false;
     }
     const auto segment = NORI_TRY(SegmentReader::open(directory_, 0));

@@ -59,13 +59,10 @@ std::uint64_t LogWriter::allocated_room() const noexcept {
   return placing_.ring_base + placing_.allocated - std::min(placing_.allocated, tail_bytes());
 }
 
-Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
-                                                    io::Directory& directory,
-                                                    const LogScan& recovered, const IoChoice& io,
-                                                    const WalOptions& options,
-                                                    std::shared_ptr<FlushTurn> turn,
-                                                    std::shared_ptr<Observer> observer,
-                                                    std::function<void()> on_rotation) {
+Result<std::unique_ptr<LogWriter>> LogWriter::begin(
+    io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
+    const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
+    std::shared_ptr<Observer> observer, std::function<void()> on_rotation) {
   std::unique_ptr<LogWriter> writer(new LogWriter(file_system, directory, io, options,
                                                   recovered.log_id, std::move(turn),
                                                   std::move(observer), std::move(on_rotation)));

@@ -54,9 +54,9 @@ namespace nori {
 class LogWriter {
  public:
   /// Begins an epoch behind a recovered log's end: makes the ring and writes the opening frame,
-  /// which is durable on return. The objects referred to outlive the writer. `on_rotation` is called
-  /// within a turn, when a segment has its name. Errors: `no_space`,
-  /// `io`: the log is as it was; try again.
+  /// which is durable on return. The objects referred to outlive the writer. `on_rotation` is
+  /// called within a turn, when a segment has its name. Errors: `no_space`, `io`: the log is as it
+  /// was; try again.
   [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(
       io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
       const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,

@@ -228,9 +228,9 @@ Result<Sequence> Reader::Impl::durable_sequence() {
   source_.durable =
       std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
   NORI_TRY(walker_.refresh_ring());
-  source_.durable = std::max(
-      source_.durable,
-      NORI_TRY(durable_mark_on_disk(*source_.directory, source_.log_id, walker_.ring())));
+  source_.durable =
+      std::max(source_.durable,
+               NORI_TRY(durable_mark_on_disk(*source_.directory, source_.log_id, walker_.ring())));
   return source_.durable;
 }
 

@@ -58,8 +58,8 @@ Result<SegmentDeletion::Candidates> SegmentDeletion::candidates(const Request& r
     }
     // A segment is made at the time of the last frame before it.
     const auto last_ms = next->header()->created_ms;
-    const bool is_old = policy.max_age > policy.max_age.zero() && last_ms < now_ms &&
-                        now_ms - last_ms > age_ms;
+    const bool is_old =
+        policy.max_age > policy.max_age.zero() && last_ms < now_ms && now_ms - last_ms > age_ms;
     const bool is_too_much = policy.max_bytes != 0 && bytes_left > policy.max_bytes;
     const auto end_sequence = next->header()->first_sequence;
     if (request.before ? end_sequence > *request.before : !is_old && !is_too_much) {
@@ -73,8 +73,7 @@ Result<SegmentDeletion::Candidates> SegmentDeletion::candidates(const Request& r
       }
     }
     bytes_left -= sizes[i];
-    found.wanted.push_back(
-        {.segment_id = ids[i], .bytes = sizes[i], .end_sequence = end_sequence});
+    found.wanted.push_back({.segment_id = ids[i], .bytes = sizes[i], .end_sequence = end_sequence});
   }
   return found;
 }
@@ -131,6 +130,7 @@ Result<SegmentDeletion::Done> SegmentDeletion::plan(const Request& request) {
     }
     ++done.segments;
     done.bytes += candidate.bytes;
+    done.end_sequence = candidate.end_sequence;
   }
   return done;
 }
@@ -192,6 +192,7 @@ Result<void> SegmentDeletion::remove(const Candidate& candidate, Done& done) {
   ++count_;
   ++done.segments;
   done.bytes += candidate.bytes;
+  done.end_sequence = candidate.end_sequence;
   return {};
 }
 
@@ -259,8 +260,7 @@ std::vector<Hold> SegmentDeletion::holds(std::uint64_t active_segment_id) {
               .unreadable = std::nullopt};
     for (const auto& one : sealed) {
       if (one.segment_id >= reader->segment_id()) {
-        hold.position.sequence =
-            hold.bytes_held == 0 ? one.first_sequence : hold.position.sequence;
+        hold.position.sequence = hold.bytes_held == 0 ? one.first_sequence : hold.position.sequence;
         hold.bytes_held += one.bytes;
       }
     }

@@ -71,6 +71,7 @@ class SegmentDeletion {
   struct Done {
     std::uint64_t segments = 0;
     std::uint64_t bytes = 0;
+    Sequence end_sequence = 0;  ///< Behind the last record of the last one.
     bool there_is_more = false;
   };
   /// On an error what was deleted before stays so.

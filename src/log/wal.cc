@@ -78,8 +78,7 @@ Result<void> check(const WalOptions& options) {
 // Whatever a writer may come to write to, move or replace.
 std::vector<std::string> written_names(const LogListing& listing) {
   auto names = listing.void_files;
-  for (const auto name :
-       {kLockName, kRingName, kQuarantineName, kCursorsName, kCursorsLockName}) {
+  for (const auto name : {kLockName, kRingName, kQuarantineName, kCursorsName, kCursorsLockName}) {
     names.emplace_back(name);
   }
   for (const auto id : listing.segment_ids) {
@@ -592,7 +591,10 @@ Result<Wal::Deletable> Wal::Impl::deletable(const std::optional<Position>& befor
     request.before = before->sequence;
   }
   const auto planned = NORI_TRY(deletion_->plan(request));
-  return Deletable{.segments = planned.segments, .bytes = planned.bytes};
+  return Deletable{
+      .segments = planned.segments,
+      .bytes = planned.bytes,
+      .first_sequence = planned.segments == 0 ? stats().first_sequence : planned.end_sequence};
 }
 
 std::shared_ptr<BackgroundThreads> Wal::Impl::background_threads() {

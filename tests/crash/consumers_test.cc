@@ -279,9 +279,9 @@ TEST_P(ConsumersCrashTest, ACursorIsWhereItWasOrWhereItWasMovedTo) {
           copy->crash_process();
           copy->set_tracing(true);
           auto places = run.places();
-          ASSERT_EQ(check(*copy, places), "") << test.name << ": crash after " << operations << ", "
-                                              << form.name << "\n"
-                                              << trace_of(*copy);
+          ASSERT_EQ(check(*copy, places), "")
+              << test.name << ": crash after " << operations << ", " << form.name << "\n"
+              << trace_of(*copy);
         }
       });
   EXPECT_TRUE(finished) << "the last run has lived";
@@ -291,8 +291,8 @@ TEST_P(ConsumersCrashTest, ACursorIsWhereItWasOrWhereItWasMovedTo) {
 TEST_P(ConsumersCrashTest, TwiceInARow) {
   const auto& test = GetParam();
   const auto start = start_of(test, 6);
-  const std::vector<Act> again{take("again", 14), retain(), commit("again", 15), drop("again"),
-                               retain(), close()};
+  const std::vector<Act> again{take("again", 14), retain(), commit("again", 15),
+                               drop("again"),     retain(), close()};
   for (std::uint64_t first = 0;; first += 3 * kCrashPointStride) {
     const auto disk = start.disk->clone();
     disk->crash_after(first);
