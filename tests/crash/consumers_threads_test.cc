@@ -143,7 +143,7 @@ TEST(ConsumersThreadsTest, AnErrorInTheBackgroundIsAnsweredByTheNextCommit) {
   }
   auto consumer = wal.consumer("billing");
   ASSERT_TRUE(consumer);
-  disk.inject({.operations = Operation::sync, .name_suffix = ".cursor.tmp"});
+  disk.inject({.operations = testing::Operation::sync, .name_suffix = ".cursor.tmp"});
   ASSERT_TRUE(consumer->commit({.sequence = 1}));
   const auto deadline = std::chrono::steady_clock::now() + kTooLong;
   while (disk.faults_hit() == 0) {
