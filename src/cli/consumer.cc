@@ -261,6 +261,7 @@ void add_consumer(CLI::App& tool, Command& chosen) {
   CLI::App& consumer = *tool.add_subcommand(
       "consumer", "Named places in a log from which reading goes on. Works beside a live writer.");
   consumer.require_subcommand(1);
+  consumer.footer("Example:\n  nori consumer list fruit.log");
   const auto begin = [&](const char* name, const char* description, bool is_named,
                          int (*run)(const ConsumerArguments&)) {
     CLI::App& command = *consumer.add_subcommand(name, description);
