@@ -130,5 +130,26 @@ TEST_F(ConsumerToolTest, IsMadeBesideAWriterInAnotherProcess) {
   EXPECT_TRUE(went_well(writer.wait()));
 }
 
+// Goal: a deletion and a consumer that is made meanwhile, in two processes, come to terms.
+// Method: at once, a few times; whoever comes first, the consumer's first record is there.
+TEST_F(ConsumerToolTest, GcBesideAConsumerThatIsBeingMade) {
+  for (int round = 0; round < 8; ++round) {
+    append_segments();
+    const auto name = "round-" + std::to_string(round);
+    RunningTool gc({"gc", log(), "--max-bytes", "1"});
+    RunningTool making({"consumer", "read", log(), name, "-n", "1"});
+    ASSERT_TRUE(went_well(gc.wait()));
+    const auto made = making.wait();
+    ASSERT_TRUE(went_well(made));
+    const auto first = dump_json({"--limit", "1"})[0]["sequence"];
+    const auto again = consumer("read", {name, "-n", "1"});
+    ASSERT_TRUE(went_well(again));
+    EXPECT_EQ(again.out, made.out);
+    EXPECT_GE(json::parse(again.out)["sequence"], first);
+    EXPECT_EQ(listed()["sequence"], json::parse(again.out)["sequence"]);
+    ASSERT_TRUE(went_well(consumer("drop", {name})));
+  }
+}
+
 }  // namespace
 }  // namespace nori::cli_tests
