@@ -4,8 +4,12 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -431,6 +435,32 @@ TEST_F(ConsumerTest, AReadOnlyOpeningMakesNothing) {
     EXPECT_TRUE(reading.stats().holds.empty());
   }
   EXPECT_EQ(ok(disk_.list_files("log")), before);
+}
+
+TEST(ConsumerForkTest, TheChildsIsUnusableAndTheParentsGoesOn) {
+  std::string directory = ::testing::TempDir() + "nori-consumer-XXXXXX";
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  {
+    auto wal = ok(Wal::open({.directory = directory})).wal;
+    ok(wal.append(Record::put("key", "value"), Durability::durable));
+    auto consumer = std::make_unique<Consumer>(ok(wal.consumer("billing")));
+    const auto child = ::fork();
+    if (child == 0) {
+      const bool refused = code_of(consumer->next()) == "closed" &&
+                           code_of(consumer->commit({.sequence = 1})) == "closed" &&
+                           code_of(consumer->flush()) == "closed";
+      consumer.reset();
+      ::_exit(refused ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    EXPECT_TRUE(ok(consumer->next()));
+    ok(consumer->commit({.sequence = 1}));
+    ok(consumer->close());
+    EXPECT_EQ(ok(wal.consumers()).front().position.sequence, 1U);
+  }
+  std::filesystem::remove_all(directory);
 }
 
 // --- holding back deletion -----------------------------------------------------------------------
