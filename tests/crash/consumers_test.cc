@@ -292,8 +292,8 @@ TEST_P(ConsumersCrashTest, ACursorIsWhereItWasOrWhereItWasMovedTo) {
 TEST_P(ConsumersCrashTest, TwiceInARow) {
   const auto& test = GetParam();
   const auto start = start_of(test, 6);
-  const std::vector<Act> again{retain(), take("again", 14), retain(), commit("again", 15),
-                               drop("again"),     retain(), close()};
+  const std::vector<Act> again{retain(),      take("again", 14), retain(), commit("again", 15),
+                               drop("again"), retain(),          close()};
   for (std::uint64_t first = 0;; first += 3 * kCrashPointStride) {
     const auto disk = start.disk->clone();
     disk->crash_after(first);
