@@ -12,7 +12,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Bottom up.
-FOLDERS = ["base", "format", "io", "observe", "segment", "snapshot", "log", "store", "replicate", "cli"]
+FOLDERS = ["base", "format", "io", "observe", "segment", "snapshot", "cursor", "log", "store",
+           "replicate", "cli"]
 
 # Neither knows the other, though one has to come first.
 STRANGERS = [{"format", "io"}]

@@ -61,8 +61,24 @@ struct DamageFound {
   std::string reason;
 };
 
-using Event = std::variant<SegmentRotated, TailCut, FileQuarantined, SlowSync, LogFailed,
-                           SpaceExhausted, SpaceAvailable, DamageFound>;
+/// A consumer held back more than its cap allows: it is forgotten, and deletion goes on.
+struct ConsumerDropped {
+  std::string name;
+  /// Where it stood.
+  Position position;
+  std::uint64_t bytes_held = 0;
+  std::uint64_t lag_bytes_max = 0;
+};
+
+/// A cursor cannot be read: nobody knows what it needs, so nothing is deleted.
+struct CursorUnreadable {
+  std::string name;
+  Error error;
+};
+
+using Event =
+    std::variant<SegmentRotated, TailCut, FileQuarantined, SlowSync, LogFailed, SpaceExhausted,
+                 SpaceAvailable, DamageFound, ConsumerDropped, CursorUnreadable>;
 
 /// The event's name, for example "segment_rotated".
 [[nodiscard]] std::string_view event_name(const Event& event) noexcept;

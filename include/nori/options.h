@@ -92,6 +92,18 @@ struct RecoveryProgress {
   std::uint64_t bytes_total = 0;
 };
 
+/// What of a log is old enough, or too much, to go: whole segments, oldest first, never the active
+/// one; never what a consumer has not committed yet, nor what a reader of this process still needs.
+struct RetentionPolicy {
+  /// Segments whose last record is older. By a clock that starts at the newest record found at open
+  /// and follows the wall clock by at most a day per hour of running, so that a clock that jumps
+  /// deletes nothing. Zero: any age stays.
+  std::chrono::milliseconds max_age{0};
+  /// Of all segments' files together, the active one and space reserved ahead included. Zero: any
+  /// size stays.
+  std::uint64_t max_bytes = 0;
+};
+
 /// How to open a log.
 struct WalOptions {
   /// Holds the log and nothing else. One process writes to it at a time.
@@ -121,6 +133,10 @@ struct WalOptions {
   Compression compression = Compression::none;
   std::uint64_t compress_from_bytes = 256;
 
+  /// Applied when a segment is full and once a minute, in the background; see
+  /// Wal::apply_retention(). By default everything stays.
+  RetentionPolicy retention = {};
+
   Verification verification = Verification::tail;
 
   /// Called while `open` reads the log, from the opening thread.
@@ -137,8 +153,9 @@ struct WalOptions {
   io::FileSystem* file_system = nullptr;
 
   /// Whether something writes behind, keeps space ready and keeps the `batch` window in the
-  /// background. Without it callers do that work when they need it, and `batch` waits for a sync.
-  /// For simulations that must be deterministic.
+  /// background, applies `retention` and writes what consumers commit. Without it callers do that
+  /// work when they need it, `batch` waits for a sync, retention for apply_retention() and commits
+  /// for Consumer::flush(). For simulations that must be deterministic.
   bool background_thread = true;
 
   /// The threads that do so, for programs with many logs; nullptr is one thread of the log's own.

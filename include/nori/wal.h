@@ -65,6 +65,22 @@ struct RecoveryInfo {
   std::chrono::microseconds time_taken{0};
 };
 
+/// Who keeps segments from being deleted.
+struct Hold {
+  /// "cursor", or "reader": the one of this process that is furthest behind.
+  std::string what;
+  /// The consumer's, else empty.
+  std::string name;
+  /// Since when it stands there: a cursor's last commit, a reader's last change of segment.
+  TimePoint since;
+  /// What lies before it, it does not need.
+  Position position;
+  /// Of the segments, the active one apart, that cannot be deleted while it stands there.
+  std::uint64_t bytes_held = 0;
+  /// Why the cursor cannot be read; it holds everything then.
+  std::optional<Error> unreadable;
+};
+
 /// What a log is made of and how it works, at one moment.
 struct WalStats {
   std::uint64_t segments = 0;
@@ -125,6 +141,12 @@ struct WalStats {
   /// Of every sync of a file or directory and every write that carries itself to the disk, whatever
   /// came of it, that the log made since its first append.
   LatencyHistogram sync_latency;
+  /// Who keeps which segments from being deleted. Readers count for retention only.
+  std::vector<Hold> holds;
+  /// Deleted by retention, and by hand.
+  std::uint64_t segments_deleted = 0;
+  /// Why retention in the background got no further when it was last tried. It is tried again.
+  std::optional<Error> retention_failure;
   /// The log takes no appends, and why.
   std::optional<Error> failure;
 };
@@ -249,6 +271,9 @@ class Reader {
 
 struct Opened;
 struct LogAccess;
+class Consumer;
+struct ConsumerOptions;
+struct ConsumerInfo;
 
 /// Is called when something has become durable, or with why it has not.
 using DurableCallback = std::move_only_function<void(const Result<void>&)>;
@@ -343,9 +368,41 @@ class Wal {
   [[nodiscard]] Result<void> rotate();
 
   /// Deletes the segments whose last record lies before `position`, oldest first, never the active
-  /// one, and returns how many. What lies before `position` is made durable first. A failure leaves
-  /// the rest of the log as it was: a suffix.
+  /// one, and returns how many. What lies before `position` is made durable first. What a consumer
+  /// has not committed yet stays; of readers nothing is asked. A failure leaves the rest of the log
+  /// as it was: a suffix. `locked`: another process is making a cursor and does not come to an end;
+  /// the message names it.
   [[nodiscard]] Result<std::uint64_t> delete_segments_before(const Position& position);
+
+  /// Deletes what WalOptions::retention says, or `policy`, as it is done in the background, and
+  /// returns how many segments. Errors as delete_segments_before.
+  [[nodiscard]] Result<std::uint64_t> apply_retention();
+  [[nodiscard]] Result<std::uint64_t> apply_retention(const RetentionPolicy& policy);
+
+  /// What delete_segments_before or apply_retention would delete now, readers not asked.
+  struct Deletable {
+    std::uint64_t segments = 0;
+    std::uint64_t bytes = 0;
+    /// What the first record left would be.
+    Sequence first_sequence = 0;
+  };
+  [[nodiscard]] Result<Deletable> deletable_before(const Position& position) const;
+  [[nodiscard]] Result<Deletable> deletable_by(const RetentionPolicy& policy) const;
+
+  /// The consumer of that name, which reads from where it last committed; nori/consumer.h. With
+  /// a read-only Wal too: that writes into cursors/, beside a writer in another process.
+  ///
+  /// Errors: `locked`: somebody has it; the message names who. `invalid_argument`: no name for a
+  ///         consumer, or a start beyond the end. `gone`: what it would read next was deleted.
+  ///         `damaged`, `unsupported_version`: its cursor cannot be read. `permission`, `no_space`,
+  ///         `io`: it could not be written.
+  [[nodiscard]] Result<Consumer> consumer(std::string_view name);
+  [[nodiscard]] Result<Consumer> consumer(std::string_view name, const ConsumerOptions& options);
+  /// All there are, by name.
+  [[nodiscard]] Result<std::vector<ConsumerInfo>> consumers() const;
+  /// Forgets a consumer: it holds back nothing any more. Durable on return. `gone`: there is none
+  /// of that name; `locked`: somebody has it.
+  [[nodiscard]] Result<void> drop_consumer(std::string_view name);
 
   /// Of the first record appended at `time` or later; the end if there is none.
   [[nodiscard]] Result<Position> position_at(TimePoint time) const;

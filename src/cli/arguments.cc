@@ -6,6 +6,7 @@
 #include <chrono>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace nori::cli {
 
@@ -48,6 +49,26 @@ Parsed<std::uint64_t> parse_bytes_within(std::string_view text, std::uint64_t lo
 }
 
 }  // namespace
+
+Parsed<std::chrono::milliseconds> parse_duration(std::string_view text) {
+  using std::chrono::milliseconds;
+  constexpr std::pair<std::string_view, milliseconds> kUnits[] = {{"ms", milliseconds{1}},
+                                                                  {"s", std::chrono::seconds{1}},
+                                                                  {"m", std::chrono::minutes{1}},
+                                                                  {"h", std::chrono::hours{1}},
+                                                                  {"d", std::chrono::hours{24}}};
+  std::string_view rest = text;
+  if (const auto number = take_number(rest); number && *number != 0) {
+    for (const auto& [unit, length] : kUnits) {
+      if (rest == unit &&
+          *number <= static_cast<std::uint64_t>(milliseconds::max().count() / length.count())) {
+        return static_cast<std::int64_t>(*number) * length;
+      }
+    }
+  }
+  return std::unexpected(
+      fmt::format("{} is no duration; write a number and ms, s, m, h or d", text));
+}
 
 Parsed<std::uint64_t> parse_bytes(std::string_view text) {
   std::string_view rest = text;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <filesystem>
@@ -26,6 +27,9 @@ using Parsed = std::expected<T, std::string>;
 
 /// `always`, `os`, `batch` or `batch=MS`.
 [[nodiscard]] Parsed<FsyncPolicy> parse_fsync_policy(std::string_view text);
+
+/// `500ms`, `30s`, `15m`, `12h`, `7d`; more than zero.
+[[nodiscard]] Parsed<std::chrono::milliseconds> parse_duration(std::string_view text);
 
 /// A number, `low` at least.
 [[nodiscard]] Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t low);

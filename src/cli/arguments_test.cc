@@ -25,6 +25,18 @@ TEST(ArgumentsTest, RefusesWhatIsNoSize) {
   }
 }
 
+TEST(ArgumentsTest, ReadsDurations) {
+  EXPECT_EQ(parse_duration("500ms"), milliseconds{500});
+  EXPECT_EQ(parse_duration("30s"), milliseconds{30'000});
+  EXPECT_EQ(parse_duration("15m"), std::chrono::minutes{15});
+  EXPECT_EQ(parse_duration("12h"), std::chrono::hours{12});
+  EXPECT_EQ(parse_duration("7d"), std::chrono::hours{168});
+  for (const char* const text :
+       {"", "7", "d", "0d", "-1d", "1.5h", "7 d", "7D", "7w", "106751991168d"}) {
+    EXPECT_FALSE(parse_duration(text)) << text;
+  }
+}
+
 TEST(ArgumentsTest, SegmentAndRingHaveLimits) {
   EXPECT_EQ(parse_segment_bytes("64K"), 64 * kKiB);
   EXPECT_EQ(parse_segment_bytes("4G"), 4 * kGiB);

@@ -1,14 +1,18 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <variant>
+#include <vector>
 
 #include "base/make_error.h"
 #include "base/try.h"
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/hold_text.h"
 #include "cli/json_text.h"
 #include "cli/open_log.h"
 #include "cli/place.h"
@@ -19,9 +23,20 @@ namespace nori::cli {
 
 namespace {
 
+// 0 would be no limit.
+Parsed<std::uint64_t> parse_bytes_limit(std::string_view text) {
+  auto bytes = parse_bytes(text);
+  if (bytes && *bytes == 0) {
+    return std::unexpected("0 is no limit: the newest segment always stays, write 1");
+  }
+  return bytes;
+}
+
 struct GcOptions {
   std::filesystem::path directory;
-  ReadFrom before;
+  std::optional<ReadFrom> before;
+  RetentionPolicy policy;
+  bool dry_run = false;
   bool json = false;
 };
 
@@ -29,6 +44,7 @@ struct Deleted {
   std::uint64_t segments = 0;
   std::uint64_t bytes = 0;
   Sequence first_sequence = 0;  // left
+  std::vector<Hold> holds;
 };
 
 // The sizes of the segments' files, by name: all that end in .wal are segments (docs/format.md).
@@ -60,33 +76,69 @@ Result<Position> find_position(const Wal& wal, const ReadFrom& place) {
   return reader.position();
 }
 
+// Segments that are there before and not after.
 Result<Deleted> delete_segments(const GcOptions& options) {
   Opened opened = NORI_TRY(open_for_deletion(options.directory));
-  const Position before = NORI_TRY(find_position(opened.wal, options.before));
-  const auto sizes_before = segment_sizes(options.directory);
+  auto& wal = opened.wal;
   Deleted deleted;
-  deleted.segments = NORI_TRY(opened.wal.delete_segments_before(before));
+  const auto sizes_before = segment_sizes(options.directory);
+  if (options.before) {
+    const Position before = NORI_TRY(find_position(wal, *options.before));
+    deleted.segments = NORI_TRY(wal.delete_segments_before(before));
+  } else {
+    deleted.segments = NORI_TRY(wal.apply_retention(options.policy));
+  }
   const auto sizes_after = segment_sizes(options.directory);
   for (const auto& [name, bytes] : sizes_before) {
     deleted.bytes += sizes_after.contains(name) ? 0 : bytes;
   }
-  deleted.first_sequence = opened.wal.stats().first_sequence;
-  NORI_TRY(opened.wal.close());
+  const auto stats = wal.stats();
+  deleted.first_sequence = stats.first_sequence;
+  deleted.holds = stats.holds;
+  NORI_TRY(wal.close());
   return deleted;
 }
 
+// What that would do; changes nothing.
+Result<Deleted> plan_deletion(const GcOptions& options) {
+  const Opened opened = NORI_TRY(open_for_reading(options.directory));
+  const auto& wal = opened.wal;
+  const auto planned = NORI_TRY([&]() -> Result<Wal::Deletable> {
+    if (!options.before) {
+      return wal.deletable_by(options.policy);
+    }
+    const auto before = find_position(wal, *options.before);
+    return before ? wal.deletable_before(*before) : std::unexpected(before.error());
+  }());
+  Deleted deleted{.segments = planned.segments,
+                  .bytes = planned.bytes,
+                  .first_sequence = planned.first_sequence,
+                  .holds = wal.stats().holds};
+  return deleted;
+}
+
+std::string to_text(const Deleted& deleted, bool dry_run) {
+  std::string text =
+      fmt::format("{} segments {}deleted, {} bytes {}; the first record left {} seq:{}\n",
+                  deleted.segments, dry_run ? "would be " : "", deleted.bytes,
+                  dry_run ? "less" : "freed", dry_run ? "would be" : "is", deleted.first_sequence);
+  for (const auto& hold : deleted.holds) {
+    text += hold_text(hold) + "\n";
+  }
+  return text;
+}
+
 int gc(const GcOptions& options) {
-  const auto deleted = delete_segments(options);
+  const auto deleted = options.dry_run ? plan_deletion(options) : delete_segments(options);
   if (!deleted) {
     return report(deleted.error());
   }
-  return print(options.json
-                   ? json_text({{"segments_deleted", deleted->segments},
-                                {"bytes_freed", deleted->bytes},
-                                {"first_sequence", deleted->first_sequence}})
-                   : fmt::format("{} segments deleted, {} bytes freed; the first record "
-                                 "left is seq:{}\n",
-                                 deleted->segments, deleted->bytes, deleted->first_sequence),
+  return print(options.json ? json_text({{"dry_run", options.dry_run},
+                                         {"segments_deleted", deleted->segments},
+                                         {"bytes_freed", deleted->bytes},
+                                         {"first_sequence", deleted->first_sequence},
+                                         {"holds", holds_json(deleted->holds)}})
+                            : to_text(*deleted, options.dry_run),
                kExitDone);
 }
 
@@ -94,12 +146,22 @@ int gc(const GcOptions& options) {
 
 void add_gc(CLI::App& tool, Command& chosen) {
   CLI::App& command = *tool.add_subcommand(
-      "gc", "Delete the segments whose last record lies before a place, never the newest one.");
+      "gc",
+      "Delete old segments, oldest first: never the newest one, nor what a consumer still needs.");
   const auto options = std::make_shared<GcOptions>();
   add_directory(command, options->directory);
-  add_parsed_option(command, "--before", options->before, parse_exact_place, "SEG:OFF|seq:N",
-                    "what lies before it is not needed any more")
-      ->required();
+  auto& which = *command.add_option_group("which");
+  auto* const before =
+      add_parsed_option(which, "--before", options->before, parse_exact_place, "SEG:OFF|seq:N",
+                        "what lies before it is not needed any more");
+  add_parsed_option(which, "--max-age", options->policy.max_age, parse_duration, "7d|12h|...",
+                    "segments whose last record is that much older than the newest one")
+      ->excludes(before);
+  add_parsed_option(which, "--max-bytes", options->policy.max_bytes, parse_bytes_limit, "BYTES",
+                    "segments until the rest takes no more")
+      ->excludes(before);
+  which.require_option(1, 2);
+  command.add_flag("--dry-run", options->dry_run, "only tell what would be deleted");
   command.add_flag("--json", options->json, "print one JSON object");
   command.footer("Example:\n  nori gc fruit.log --before seq:100000");
   on_chosen(command, chosen, options, gc);

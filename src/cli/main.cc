@@ -30,14 +30,16 @@ int run_tool(int argc, char** argv) {
   add_gc(tool, chosen);
   add_compact(tool, chosen);
   add_snapshot(tool, chosen);
+  add_consumer(tool, chosen);
   try {
     tool.parse(argc, argv);
   } catch (const CLI::Success& help) {
     return tool.exit(help);
   } catch (const CLI::ParseError& error) {
     std::string name = "nori";
-    for (const CLI::App* const command : tool.get_subcommands()) {
-      name += " " + command->get_name();
+    for (const CLI::App* app = &tool; !app->get_subcommands().empty();) {
+      app = app->get_subcommands().front();
+      name += " " + app->get_name();
     }
     complain(fmt::format("{}; see {} --help", error.what(), name));
     return kExitUsage;

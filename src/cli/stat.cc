@@ -12,6 +12,7 @@
 #include "base/try.h"
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/hold_text.h"
 #include "cli/json_text.h"
 #include "cli/open_log.h"
 #include "cli/report.h"
@@ -154,6 +155,7 @@ std::string to_json(const std::string& directory, const LogSummary& summary) {
                 {"block_bytes", summary.stats.block_bytes}};
   json["opening"] = {{"time_us", summary.stats.recovery_time.count()},
                      {"segments_scanned", summary.segments_scanned}};
+  json["holds"] = holds_json(summary.stats.holds);
   if (summary.contents) {
     json["bytes_padding"] = summary.contents->bytes_padding;
     json["bytes_torn"] = summary.contents->bytes_torn;
@@ -234,6 +236,9 @@ std::string to_text(const std::string& directory, const LogSummary& summary, boo
   line("opening", fmt::format("{:.3f} s, {} segments scanned",
                               std::chrono::duration<double>(stats.recovery_time).count(),
                               summary.segments_scanned));
+  for (const auto& hold : stats.holds) {
+    line("held back", hold_text(hold));
+  }
   if (summary.contents && summary.contents->bytes_torn > 0) {
     line("torn tail", fmt::format("{}, no damage: a writer was killed or the power failed",
                                   bytes_text(summary.contents->bytes_torn)));

@@ -958,12 +958,12 @@ class PosixDirectory final : public Directory {
         }
         if (Descriptor::is_locked_here(id)) {
           return make_error(ErrorCode::locked,
-                            "{}: this process already has this log open for writing ({}); use "
+                            "{}: this process already uses it ({}); use "
                             "that handle, or close it first",
                             path_.native(), holder_in(fd));
         }
         return make_error(ErrorCode::locked,
-                          "{}: another process has this log open for writing ({}); close it there "
+                          "{}: another process uses it ({}); close it there "
                           "first",
                           path_.native(), holder_in(fd));
       }

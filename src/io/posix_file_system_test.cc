@@ -643,7 +643,7 @@ TEST_F(PosixLockTest, ASecondHandleIsToldWhoHasIt) {
     EXPECT_EQ(second.error().code, ErrorCode::locked);
     EXPECT_EQ(second.error().message,
               root_.native() +
-                  ": this process already has this log open for writing (host a, "
+                  ": this process already uses it (host a, "
                   "process 1, since then); use that handle, or close it first");
   }
   lock->reset();
@@ -670,9 +670,7 @@ TEST_F(PosixLockTest, AnotherProcessHasItUntilItIsKilled) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::locked);
   const auto& message = refused.error().message;
-  EXPECT_TRUE(message.starts_with(root_.native() +
-                                  ": another process has this log open for writing (host "))
-      << message;
+  EXPECT_TRUE(message.starts_with(root_.native() + ": another process uses it (host ")) << message;
   EXPECT_NE(message.find(", process " + std::to_string(holder.id()) + ", since 2"),
             std::string::npos)
       << message;

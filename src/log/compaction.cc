@@ -163,7 +163,10 @@ class CompactedWriter {
 class Compaction {
  public:
   Compaction(const CompactionContext& context, const CompactionOptions& options)
-      : context_(context), options_(options), directory_(context.directory), rule_(context.rule) {}
+      : context_(context),
+        options_(options),
+        directory_(context.directory),
+        rule_{.now_ms = context.now_ms} {}
 
   Result<CompactionReport> run() {
     NORI_TRY(choose());
@@ -190,7 +193,9 @@ class Compaction {
     LogListing listing;
     {
       const std::lock_guard lock(context_.delete_mutex);
-      limit = NORI_TRY(context_.limit());
+      const auto limits = NORI_TRY(context_.limits());
+      limit = limits.compact_before;
+      rule_.before = limits.drop_before;
       listing = NORI_TRY(list_log(directory_));
       NORI_TRY(remove_void_segments(directory_, listing));
     }
@@ -257,7 +262,7 @@ class Compaction {
     if (!options_.dry_run) {
       auto replaced = [&]() -> Result<bool> {
         bytes_after = NORI_TRY(write(files, name, bytes_expected));
-        return replace(files, name);
+        return replace(files, name, left.dropped != 0);
       }();
       if (!replaced || !*replaced) {
         static_cast<void>(directory_.remove(kCompactionName));
@@ -314,13 +319,15 @@ class Compaction {
   }
 
   // False where a file of the range was deleted meanwhile, or may not go any more.
-  Result<bool> replace(Files files, const SegmentFile& name) {
+  Result<bool> replace(Files files, const SegmentFile& name, bool has_dropped) {
     const std::lock_guard lock(context_.delete_mutex);
     const auto listing = NORI_TRY(list_log(directory_));
     const bool all_there = std::ranges::all_of(files, [&](const SealedFile& file) {
       return listing.file_of(file.name.first) == file.name;
     });
-    if (!all_there || NORI_TRY(context_.limit()) < files.back().summary.end_sequence) {
+    const auto limits = NORI_TRY(context_.limits());
+    if (!all_there || limits.compact_before < files.back().summary.end_sequence ||
+        (has_dropped && limits.drop_before < rule_.before)) {
       return false;
     }
     NORI_TRY(directory_.rename(kCompactionName, name.name()));

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -27,6 +28,14 @@
 
 namespace nori {
 
+/// How far others let a compaction go.
+struct CompactionLimits {
+  /// Consumers have passed what lies before it.
+  Sequence compact_before = std::numeric_limits<Sequence>::max();
+  /// No kept snapshot is older than a tombstone before it.
+  Sequence drop_before = std::numeric_limits<Sequence>::max();
+};
+
 /// What a compaction needs of its log.
 struct CompactionContext {
   io::Directory& directory;
@@ -36,12 +45,12 @@ struct CompactionContext {
   std::mutex& delete_mutex;
   /// Segments from this one on are being written.
   std::function<std::uint64_t()> active_segment_id;
-  /// Everything before it may be compacted; asked with delete_mutex held.
-  std::function<Result<Sequence>()> limit;
+  /// Asked with delete_mutex held.
+  std::function<Result<CompactionLimits>()> limits;
   /// Told of what was read and written; an error ends the compaction.
   CompactionStep step;
-  DropRule rule;
-  std::uint64_t seed = 0;  ///< Of the keys' hashes.
+  std::uint64_t now_ms = 0;  ///< What expires before it has expired.
+  std::uint64_t seed = 0;    ///< Of the keys' hashes.
   std::uint64_t target_bytes = 0;
 };
 

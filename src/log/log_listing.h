@@ -12,6 +12,8 @@
 //                power cut: only frames that continue the log count.
 //   ring.tmp     a ring being prepared; probe.tmp, a trial of what the disk takes: void.
 //   lock         held by the writer; never removed.
+//   cursors/, cursors.lock   the places of consumers (cursor/cursor_files.h).
+//   snapshots/   images of a state (snapshot/snapshot_files.h).
 //   quarantine/  what recovery cut.
 
 #pragma once

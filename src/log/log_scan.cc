@@ -33,6 +33,8 @@ class Scanner {
       : directory_(directory), scan_(scan), ring_access_(ring_access), on_progress_(on_progress) {}
 
   Result<void> run(Verification verification) {
+    // Before the log: beside a live writer it only grows, and what they name is in it already.
+    scan_.derived = NORI_TRY(read_derived_places(directory_, std::nullopt));
     scan_.listing = NORI_TRY(list_log(directory_));
     if (files().empty() && scan_.listing.foreign_segments.empty()) {
       return no_segments();
@@ -42,11 +44,17 @@ class Scanner {
       return {};
     }
     NORI_TRY(identify());
+    refuse_foreign(scan_.derived, scan_.log_id);
     if (scan_.damage) {
       return {};
     }
     if (verification == Verification::tail && !scan_.listing.has_ring &&
         NORI_TRY(ends_in_close_frame())) {
+      if (const auto evidence = evidence_in(scan_.derived, scan_.chain.next_sequence);
+          !evidence.empty()) {
+        damaged(scan_.end.segment_id, scan_.end.offset,
+                fmt::format("the log was closed here, but {}", evidence));
+      }
       return {};
     }
     walker_.emplace(directory_, scan_.log_id, ring_access_, files());
@@ -70,6 +78,13 @@ class Scanner {
                         "the ring away to begin anew",
                         directory_.path().string());
     }
+    if (!scan_.derived.empty()) {
+      return make_error(ErrorCode::damaged,
+                        "{}: holds the {} {} of a log, but no segment; restore them from a copy, "
+                        "or move it away to begin anew",
+                        directory_.path().string(), scan_.derived.front().what,
+                        scan_.derived.front().name);
+    }
     if (!scan_.listing.foreign_files.empty()) {
       return make_error(ErrorCode::not_a_log,
                         "{}: holds {} and no segment of a log; name an empty "
@@ -82,8 +97,8 @@ class Scanner {
 
   // Only a first segment's header can be half there: every later one was durable before its name.
   Result<bool> creation_was_cut_short() {
-    if (scan_.listing.has_ring || files().size() != 1 || files().front() != SegmentFile(0) ||
-        !scan_.listing.foreign_segments.empty()) {
+    if (scan_.listing.has_ring || !scan_.derived.empty() || files().size() != 1 ||
+        files().front() != SegmentFile(0) || !scan_.listing.foreign_segments.empty()) {
       return false;
     }
     const auto segment = NORI_TRY(SegmentReader::open(directory_, 0));
@@ -360,9 +375,14 @@ class Scanner {
     scan_.bytes_behind_end = findings.bytes_not_blank;
     scan_.bytes_in_segments_behind = findings.bytes_in_segments_behind;
     scan_.bytes_behind_in_ring = findings.bytes_in_ring;
-    if (!findings.evidence.empty()) {
+    const auto evidence = findings.evidence.empty()
+                              ? evidence_in(scan_.derived, scan_.chain.next_sequence)
+                              : findings.evidence;
+    if (!evidence.empty()) {
       damaged(scan_.end.segment_id, scan_.end.offset,
-              fmt::format("{}, but {}", walker_->stop_reason(), findings.evidence));
+              fmt::format("{}, but {}", walker_->stop_reason(), evidence));
+    } else if (const auto* const place = furthest(scan_.derived); place != nullptr) {
+      scan_.durable_mark = std::max(scan_.durable_mark, place->position.sequence);
     }
     return {};
   }

@@ -10,6 +10,7 @@
 #include "format/frame.h"
 #include "format/log_id.h"
 #include "io/file_system.h"
+#include "log/derived_places.h"
 #include "log/frame_walker.h"
 #include "log/log_listing.h"
 #include "nori/error.h"
@@ -48,6 +49,8 @@ struct LogScan {
   bool closed_cleanly = false;
   /// Everything before it was durable at some moment: the highest mark found.
   Sequence durable_mark = 0;
+  /// What was made from this log before it was scanned.
+  std::vector<DerivedPlace> derived;
 
   /// Where frames begin that are not provably durable, or that only the ring has. Segments on the
   /// way to the end, this one's included.

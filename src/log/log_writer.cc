@@ -38,10 +38,12 @@ constexpr std::uint64_t kStraightPart = 4;
 
 LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
                      const WalOptions& options, const LogId& log_id,
-                     std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer)
+                     std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer,
+                     std::function<void()> on_rotation)
     : file_system_(file_system),
       directory_(directory),
       observer_(std::move(observer)),
+      on_rotation_(std::move(on_rotation)),
       io_(io),
       fsync_(options.fsync),
       padding_(options.padding),
@@ -57,14 +59,13 @@ std::uint64_t LogWriter::allocated_room() const noexcept {
   return placing_.ring_base + placing_.allocated - std::min(placing_.allocated, tail_bytes());
 }
 
-Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
-                                                    io::Directory& directory,
-                                                    const LogScan& recovered, const IoChoice& io,
-                                                    const WalOptions& options,
-                                                    std::shared_ptr<FlushTurn> turn,
-                                                    std::shared_ptr<Observer> observer) {
-  std::unique_ptr<LogWriter> writer(new LogWriter(
-      file_system, directory, io, options, recovered.log_id, std::move(turn), std::move(observer)));
+Result<std::unique_ptr<LogWriter>> LogWriter::begin(
+    io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
+    const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
+    std::shared_ptr<Observer> observer, std::function<void()> on_rotation) {
+  std::unique_ptr<LogWriter> writer(new LogWriter(file_system, directory, io, options,
+                                                  recovered.log_id, std::move(turn),
+                                                  std::move(observer), std::move(on_rotation)));
   NORI_TRY(writer->write_opening(recovered));
   if (options.background_thread) {
     writer->start_background(options.background);

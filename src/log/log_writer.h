@@ -25,6 +25,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -54,12 +55,13 @@ namespace nori {
 class LogWriter {
  public:
   /// Begins an epoch behind a recovered log's end: makes the ring and writes the opening frame,
-  /// which is durable on return. The objects referred to outlive the writer. Errors: `no_space`,
-  /// `io`: the log is as it was; try again.
+  /// which is durable on return. The objects referred to outlive the writer. `on_rotation` is
+  /// called within a turn, when a segment has its name. Errors: `no_space`, `io`: the log is as it
+  /// was; try again.
   [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(
       io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
       const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
-      std::shared_ptr<Observer> observer);
+      std::shared_ptr<Observer> observer, std::function<void()> on_rotation);
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
@@ -118,7 +120,7 @@ class LogWriter {
 
   LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
             const WalOptions& options, const LogId& log_id, std::shared_ptr<FlushTurn> turn,
-            std::shared_ptr<Observer> observer);
+            std::shared_ptr<Observer> observer, std::function<void()> on_rotation);
 
   [[nodiscard]] std::uint64_t block_bytes() const noexcept { return io_.mode.block_bytes; }
   [[nodiscard]] std::uint64_t tail_bytes() const noexcept;
@@ -197,6 +199,7 @@ class LogWriter {
   io::FileSystem& file_system_;
   io::Directory& directory_;
   const std::shared_ptr<Observer> observer_;
+  const std::function<void()> on_rotation_;
   const IoChoice io_;
   const FsyncPolicy fsync_;
   const Padding padding_;

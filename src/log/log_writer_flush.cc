@@ -257,6 +257,7 @@ Result<void> LogWriter::pass_cut() {
   observer_->events.post(SegmentRotated{.sealed_segment_id = sealed.id,
                                         .segment_id = flushing_.id,
                                         .first_sequence = summary.durable_mark});
+  on_rotation_();
   auto footer = write_footer(*sealed.file, summary, segment_seed(log_id_, 0, sealed.id), io_.mode);
   // A segment without a footer is whole: opening the log reads its frames instead.
   return footer || footer.error().code == ErrorCode::no_space ? Result<void>{}

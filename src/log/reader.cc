@@ -7,6 +7,7 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "format/record.h"
+#include "log/durable_mark.h"
 #include "log/reader_impl.h"
 #include "log/seek.h"
 #include "log/tail_evidence.h"
@@ -61,6 +62,10 @@ Result<std::unique_ptr<Reader::Impl>> Reader::Impl::open(Source source, const Re
     return std::unexpected(std::move(point).error());
   }
   reader->walker_.seek(*point, seeker.files());
+  reader->place_segment_id_ = point->place.segment_id;
+  if (const auto& place = reader->source_.place; place != nullptr) {
+    place->move_to(point->place.segment_id);
+  }
   reader->position_ = {.segment_id = point->place.segment_id,
                        .offset = point->place.offset,
                        .sequence = std::max(reader->skip_to_, point->chain.next_sequence)};
@@ -80,6 +85,14 @@ inline Result<void> Reader::Impl::next(std::optional<Entry>& entry) {
   }
   NORI_TRY(check_usable());
   return step(Scrutiny::full, entry);
+}
+
+Result<std::optional<Entry>> Reader::Impl::next() {
+  Result<std::optional<Entry>> entry(std::in_place);
+  if (auto done = next(*entry); !done) {
+    return std::unexpected(std::move(done).error());
+  }
+  return entry;
 }
 
 Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
@@ -104,6 +117,12 @@ Result<bool> Reader::Impl::follow(std::chrono::milliseconds timeout) {
 // wanted.
 inline bool Reader::Impl::begin_frame(const WalkedFrame& frame) {
   const auto& header = frame.header;
+  if (frame.place.segment_id != place_segment_id_) [[unlikely]] {
+    place_segment_id_ = frame.place.segment_id;
+    if (source_.place != nullptr) {
+      source_.place->move_to(place_segment_id_);
+    }
+  }
   if (header.kind == FrameKind::compacted && header.end_sequence() > position_.sequence) {
     frame_ = &frame;
     frame_end_sequence_ = next_in_frame_ = header.end_sequence();
@@ -270,11 +289,9 @@ Result<Sequence> Reader::Impl::durable_sequence() {
   source_.durable =
       std::max(source_.durable, source_.progress->durable.load(std::memory_order_acquire));
   NORI_TRY(walker_.refresh_ring());
-  if (walker_.ring() != nullptr) {
-    if (const auto mark = NORI_TRY(walker_.ring()->mark()); mark) {
-      source_.durable = std::max(source_.durable, mark->durable_mark);
-    }
-  }
+  source_.durable =
+      std::max(source_.durable,
+               NORI_TRY(durable_mark_on_disk(*source_.directory, source_.log_id, walker_.ring())));
   return source_.durable;
 }
 

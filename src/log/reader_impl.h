@@ -11,6 +11,7 @@
 #include "log/flush_turn.h"
 #include "log/frame_walker.h"
 #include "log/log_listing.h"
+#include "log/reader_places.h"
 #include "nori/error.h"
 #include "nori/wal.h"
 #include "observe/observer.h"
@@ -27,6 +28,8 @@ class Reader::Impl {
     /// How far this log's writer is, if it has one.
     std::shared_ptr<const FlushTurn> progress;
     std::shared_ptr<Observer> observer;
+    /// Told of each segment the reader comes to; nullptr: nobody is.
+    std::shared_ptr<ReaderPlaces::Place> place;
     /// Everything before it is durable.
     Sequence durable = 0;
     /// Where the log ends now, if that is known.
@@ -40,6 +43,7 @@ class Reader::Impl {
   /// The next record into `entry`, which is empty; it stays so at the end. (Filled in where the
   /// caller has it: copies of what was just stored in pieces wait for the cache.)
   [[nodiscard]] Result<void> next(std::optional<Entry>& entry);
+  [[nodiscard]] Result<std::optional<Entry>> next();
   [[nodiscard]] Result<bool> follow(std::chrono::milliseconds timeout);
   [[nodiscard]] Position position() const noexcept { return position_; }
   [[nodiscard]] EventQueue& events() const { return source_.observer->events; }
@@ -83,6 +87,7 @@ class Reader::Impl {
   std::optional<FrameRecords> compacted_;  ///< Its records, where it is a compacted one.
   ValueBuffer value_buffer_;               ///< Of the last record, if it was compressed.
 
+  std::uint64_t place_segment_id_ = 0;         ///< What source_.place was told.
   Sequence skip_to_ = 0;                       ///< Records before it are passed over,
   std::uint64_t skip_to_ms_ = 0;               ///< and frames of an earlier time.
   std::optional<Entry> ready_;                 ///< Found by follow(), for next().

@@ -19,6 +19,7 @@
 #include "format/frame_records.h"
 #include "format/value_compression.h"
 #include "io/file_system.h"
+#include "log/derived_places.h"
 #include "log/frame_walker.h"
 #include "log/log_scan.h"
 #include "log/seek.h"
@@ -130,6 +131,7 @@ class Verifier {
       : directory_(directory), threads_(threads) {}
 
   Result<VerifyReport> run() {
+    derived_ = NORI_TRY(read_derived_places(directory_, std::nullopt));  // before the log grows on
     listing_ = NORI_TRY(list_log(directory_));
     report_.foreign_files = listing_.foreign_files;
     std::erase(report_.foreign_files, kSnapshotsName);
@@ -141,6 +143,7 @@ class Verifier {
     if (report_.segments.empty()) {
       return std::move(report_);  // no header to go by
     }
+    refuse_foreign(derived_, log_id_);
     FrameWalker walker(directory_, log_id_, RingAccess::if_permitted, listing_.segments);
     NORI_TRY(walker.refresh_ring());
     report_.ring_note = walker.ring_note();
@@ -412,6 +415,9 @@ class Verifier {
       const auto findings = NORI_TRY(examine_tail(directory_, log_id_, walker, mark, behind));
       bytes_not_blank = findings.bytes_not_blank;
       why = findings.evidence;
+      if (why.empty()) {
+        why = evidence_in(derived_, bad.chain.next_sequence);
+      }
       if (why.empty() && walker.segment_is_missing() && !behind.empty()) {
         why = fmt::format("{} is there", behind.front().name());
       }
@@ -453,6 +459,7 @@ class Verifier {
   io::Directory& directory_;
   std::uint32_t threads_;
   std::map<std::uint64_t, SoundSegment> sound_;
+  std::vector<DerivedPlace> derived_;
   LogListing listing_;
   LogId log_id_;
   WalkPoint start_;

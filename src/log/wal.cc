@@ -15,7 +15,9 @@
 #include "base/make_error.h"
 #include "base/try.h"
 #include "io/file_system.h"
+#include "log/background_task.h"
 #include "log/compaction.h"
+#include "log/consumer_impl.h"
 #include "log/durable_callbacks.h"
 #include "log/io_choice.h"
 #include "log/log_access.h"
@@ -24,6 +26,7 @@
 #include "log/reader_impl.h"
 #include "log/recovery.h"
 #include "log/ring_view.h"
+#include "log/segment_deletion.h"
 #include "log/value_packer.h"
 #include "observe/observer.h"
 #include "segment/segment_files.h"
@@ -39,6 +42,20 @@ constexpr std::uint64_t kRingBytesMin = 64 * kKiB;
 constexpr std::uint64_t kRingBytesMax = kGiB;
 constexpr std::chrono::minutes kWindowMax{1};
 constexpr int kAttemptsMax = 100;
+// How long a deletion waits for who makes a cursor, and the other way round.
+constexpr std::chrono::seconds kCursorsLockTimeout{10};
+// Retention in the background: how often, how soon after it was in somebody's way, and how much at
+// a time, so that what shares its thread has its turn.
+constexpr std::chrono::minutes kRetentionInterval{1};
+constexpr std::chrono::milliseconds kRetentionRetry{100};
+constexpr std::uint64_t kSegmentsPerStep = 64;
+
+Result<void> check(const RetentionPolicy& policy) {
+  if (policy.max_age < policy.max_age.zero()) {
+    return make_error(ErrorCode::invalid_argument, "the retention's max_age is negative");
+  }
+  return {};
+}
 
 Result<void> check(const WalOptions& options) {
   const auto refuse = [&](std::string_view what) {
@@ -58,13 +75,14 @@ Result<void> check(const WalOptions& options) {
       options.fsync.window() > kWindowMax) {
     return refuse("the batch window has to be from 0 ms to one minute");
   }
+  NORI_TRY(check(options.retention));
   return {};
 }
 
 // Whatever a writer may come to write to, move or replace.
 std::vector<std::string> written_names(const LogListing& listing) {
   auto names = listing.void_files;
-  for (const auto name : {kLockName, kRingName, kQuarantineName}) {
+  for (const auto name : {kLockName, kRingName, kQuarantineName, kCursorsName, kCursorsLockName}) {
     names.emplace_back(name);
   }
   for (const auto& file : listing.segments) {
@@ -95,7 +113,7 @@ Result<void> create_log(io::FileSystem& file_system, io::Directory& directory,
 
 }  // namespace
 
-class Wal::Impl : public DurableCallbacks::Log {
+class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
  public:
   static Result<std::unique_ptr<Impl>> open(WalOptions options, std::shared_ptr<Observer> observer);
   ~Impl() override;
@@ -108,8 +126,16 @@ class Wal::Impl : public DurableCallbacks::Log {
   Result<void> rotate();
   Result<std::uint64_t> delete_segments_before(const Position& position);
   Result<CompactionReport> compact(const CompactionOptions& options);
+  Result<std::uint64_t> apply_retention(const RetentionPolicy& policy);
+  Result<Deletable> deletable(const std::optional<Position>& before, const RetentionPolicy& policy);
   Result<Reader> read_from(const ReadFrom& from, ReadOptions options);
-  Result<Position> position_at(TimePoint time);
+  Result<std::unique_ptr<Reader::Impl>> open_reader(const ReadFrom& from,
+                                                    ReadOptions options) override;
+  Result<Position> position_at(TimePoint time) override;
+  // What a consumer needs of the log, `self` being this.
+  Consumer::Impl::Source consumer_source(std::shared_ptr<Impl> self, std::string_view name);
+  Result<std::vector<ConsumerInfo>> consumers();
+  Result<void> drop_consumer(std::string_view name);
   WalStats stats();
   Result<void> close();
 
@@ -120,8 +146,10 @@ class Wal::Impl : public DurableCallbacks::Log {
     }
     return {};
   }
-  [[nodiscard]] Position current_position() const;
+  [[nodiscard]] Result<void> check_open() const override { return check_usable(); }
+  [[nodiscard]] Position current_position() const override;
   [[nodiscard]] Position durable_position() const;
+  [[nodiscard]] const RetentionPolicy& retention() const { return options_.retention; }
   [[nodiscard]] const RecoveryInfo& recovery() const { return scan_.info; }
   [[nodiscard]] bool is_of_parent() const { return io::fork_generation() != fork_generation_; }
   [[nodiscard]] EventQueue& events() const { return observer_->events; }
@@ -151,6 +179,14 @@ class Wal::Impl : public DurableCallbacks::Log {
   Result<void> recover_again();
   Result<LogWriter*> writer();
   Result<LogWriter*> begin_writing();
+  Result<void> check_writable() const;
+  [[nodiscard]] std::uint64_t active_segment_id() const;
+  Result<std::uint64_t> delete_segments(const SegmentDeletion::Request& request);
+  void start_retention();
+  [[nodiscard]] std::optional<BackgroundTask::Clock::time_point> retention_step();
+  [[nodiscard]] std::shared_ptr<BackgroundThreads> background_threads();
+  Result<std::unique_ptr<Reader::Impl>> open_reader(const ReadFrom& from, ReadOptions options,
+                                                    std::shared_ptr<ReaderPlaces::Place> place);
   Result<Appended> append(const FrameBody& body, Durability durability, bool may_wait);
   Result<Appended> append_to(LogWriter& writer, const FrameBody& body, Durability durability,
                              bool may_wait);
@@ -158,10 +194,6 @@ class Wal::Impl : public DurableCallbacks::Log {
     return {.segment_id = scan_.end.segment_id,
             .offset = scan_.end.offset,
             .sequence = scan_.chain.next_sequence};
-  }
-  [[nodiscard]] std::uint64_t active_segment_id() const {
-    const auto* writer = writer_.load(std::memory_order_acquire);
-    return writer != nullptr ? writer->named_segment_id() : scan_.end.segment_id;
   }
   [[nodiscard]] bool is_read_only() const { return options_.mode == OpenMode::read_only; }
   [[nodiscard]] RingAccess ring_access() const {
@@ -186,6 +218,9 @@ class Wal::Impl : public DurableCallbacks::Log {
   std::optional<Error> failure_;
   /// Readers have it too, also those made before there is a writer.
   const std::shared_ptr<FlushTurn> turn_ = std::make_shared<FlushTurn>();
+  /// Set once the log is open. Before the writer, which wakes the task.
+  std::unique_ptr<SegmentDeletion> deletion_;
+  std::unique_ptr<BackgroundTask> retention_task_;
   std::unique_ptr<LogWriter> writer_owned_;
   std::atomic<LogWriter*> writer_{nullptr};
 
@@ -196,9 +231,11 @@ class Wal::Impl : public DurableCallbacks::Log {
   const std::shared_ptr<std::atomic<bool>> snapshot_is_written_ =
       std::make_shared<std::atomic<bool>>(false);
 
-  std::mutex delete_mutex_;
-  bool deletions_are_durable_ = false;       ///< Those of earlier openings too.
   std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
+  std::atomic<std::uint64_t> segments_deleted_{0};
+  mutable std::mutex background_mutex_;
+  std::shared_ptr<BackgroundThreads> own_threads_;  ///< Made when they are needed.
+  std::optional<Error> retention_failure_;
 };
 
 Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
@@ -211,6 +248,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
     NORI_TRY(log->open_for_writing());
     NORI_TRY(log->read_first_sequence(log->scan_.listing.segments));
     log->is_open_for_writing_ = true;
+    log->start_retention();
     return log;
   }
   log->scan_ = NORI_TRY(log->scan(log->options_.on_recovery_progress));
@@ -220,6 +258,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
   }
   // Beside a live writer it may be gone again.
   static_cast<void>(log->read_first_sequence(log->scan_.listing.segments));
+  log->start_retention();
   return log;
 }
 
@@ -345,6 +384,7 @@ void Wal::Impl::finish() {
 }
 
 void Wal::Impl::abandon() {
+  static_cast<void>(retention_task_.release());
   static_cast<void>(writer_owned_.release());
   static_cast<void>(callbacks_.release());
 }
@@ -367,12 +407,18 @@ Result<LogWriter*> Wal::Impl::writer() {
   return begin_writing();
 }
 
-// The first write of this opening: what open could not do for want of space, then an epoch.
-Result<LogWriter*> Wal::Impl::begin_writing() {
+Result<void> Wal::Impl::check_writable() const {
+  NORI_TRY(check_usable());
   if (is_read_only()) {
     return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
                       options_.directory.string());
   }
+  return {};
+}
+
+// The first write of this opening: what open could not do for want of space, then an epoch.
+Result<LogWriter*> Wal::Impl::begin_writing() {
+  NORI_TRY(check_writable());
   const std::lock_guard lock(begin_mutex_);
   if (auto* writer = writer_.load(); writer != nullptr) {
     return writer;
@@ -385,7 +431,11 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
       NORI_TRY(recover_again());
     }
     writer_owned_ = NORI_TRY(
-        LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_, observer_));
+        LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_, observer_, [this] {
+          if (retention_task_ != nullptr) {
+            retention_task_->wake();
+          }
+        }));
     return {};
   }();
   observer_->note_space(SpaceNeed::opening, begun);
@@ -503,51 +553,104 @@ Position Wal::Impl::durable_position() const {
   return position;
 }
 
+std::uint64_t Wal::Impl::active_segment_id() const {
+  if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
+    return writer->named_segment_id();
+  }
+  const std::lock_guard lock(begin_mutex_);
+  return scan_.end.segment_id;
+}
+
+Result<std::uint64_t> Wal::Impl::delete_segments(const SegmentDeletion::Request& request) {
+  const auto done = deletion_->run(request);
+  segments_deleted_ += deletion_->take_count();
+  return NORI_TRY(done).segments;
+}
+
 Result<std::uint64_t> Wal::Impl::delete_segments_before(const Position& position) {
-  NORI_TRY(check_usable());
-  if (is_read_only()) {
-    return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
-                      options_.directory.string());
-  }
-  const std::lock_guard lock(delete_mutex_);
+  NORI_TRY(check_writable());
+  SegmentDeletion::Request request{.before = position.sequence,
+                                   .lock_timeout = kCursorsLockTimeout};
   // On a full disk this may be what makes room: what has a footer is durable in any case.
-  const auto durable = commit(position.sequence);
-  if (!durable && durable.error().code != ErrorCode::no_space) {
-    return std::unexpected(durable.error());
-  }
-  const auto active = active_segment_id();
-  std::uint64_t segments_deleted = 0;
-  // A deletion that a crash or an error cut short may yet be undone: were it then missing before
-  // one that was not, the rest would be no suffix.
-  if (!deletions_are_durable_) {
-    NORI_TRY(directory_->sync());
-    deletions_are_durable_ = true;
-  }
-  const auto listing = NORI_TRY(list_log(*directory_));
-  NORI_TRY(remove_void_segments(*directory_, listing));
-  for (std::size_t i = 0; i < listing.segments.size(); ++i) {
-    const auto& file = listing.segments[i];
-    if (file.last >= active || i + 1 == listing.segments.size()) {
-      break;
+  if (auto durable = commit(position.sequence); !durable) {
+    if (durable.error().code != ErrorCode::no_space) {
+      return std::unexpected(std::move(durable).error());
     }
-    const auto next = NORI_TRY(SegmentReader::open(*directory_, listing.segments[i + 1]));
-    if (!next->header_fits() || next->header()->first_sequence > position.sequence) {
-      break;
-    }
-    if (!durable) {
-      const auto segment = NORI_TRY(SegmentReader::open(*directory_, file));
-      if (!segment->header_fits() || !NORI_TRY(segment->footer())) {
-        return std::unexpected(durable.error());
-      }
-    }
-    deletions_are_durable_ = false;
-    NORI_TRY(directory_->remove(file.name()));
-    first_sequence_.store(next->header()->first_sequence);
-    NORI_TRY(directory_->sync());
-    deletions_are_durable_ = true;
-    ++segments_deleted;
+    request.not_durable = std::move(durable).error();
   }
-  return segments_deleted;
+  request.active_segment_id = active_segment_id();
+  return delete_segments(request);
+}
+
+// What has a successor with a name is durable.
+Result<std::uint64_t> Wal::Impl::apply_retention(const RetentionPolicy& policy) {
+  NORI_TRY(check_writable());
+  NORI_TRY(check(policy));
+  return delete_segments({.active_segment_id = active_segment_id(),
+                          .policy = policy,
+                          .lock_timeout = kCursorsLockTimeout});
+}
+
+Result<Wal::Deletable> Wal::Impl::deletable(const std::optional<Position>& before,
+                                            const RetentionPolicy& policy) {
+  NORI_TRY(check_usable());
+  NORI_TRY(check(policy));
+  SegmentDeletion::Request request{.active_segment_id = active_segment_id(), .policy = policy};
+  if (before) {
+    request.before = before->sequence;
+  }
+  const auto planned = NORI_TRY(deletion_->plan(request));
+  return Deletable{
+      .segments = planned.segments,
+      .bytes = planned.bytes,
+      .first_sequence = planned.segments == 0 ? stats().first_sequence : planned.end_sequence};
+}
+
+std::shared_ptr<BackgroundThreads> Wal::Impl::background_threads() {
+  if (!options_.background_thread || options_.background != nullptr) {
+    return options_.background_thread ? options_.background : nullptr;
+  }
+  const std::lock_guard lock(background_mutex_);
+  if (own_threads_ == nullptr) {
+    own_threads_ = std::make_shared<BackgroundThreads>(1);
+  }
+  return own_threads_;
+}
+
+void Wal::Impl::start_retention() {
+  deletion_ = std::make_unique<SegmentDeletion>(file_system_, *directory_, scan_.log_id,
+                                                scan_.chain.time_ms, observer_);
+  deletion_->report_unreadable(scan_.derived);
+  const auto& policy = options_.retention;
+  if (is_read_only() || !options_.background_thread ||
+      (policy.max_age == policy.max_age.zero() && policy.max_bytes == 0)) {
+    return;
+  }
+  retention_task_ =
+      std::make_unique<BackgroundTask>(background_threads(), [this] { return retention_step(); });
+  retention_task_->wake();
+}
+
+std::optional<BackgroundTask::Clock::time_point> Wal::Impl::retention_step() {
+  Result<SegmentDeletion::Done> done;
+  try {
+    done = deletion_->run({.active_segment_id = active_segment_id(),
+                           .policy = options_.retention,
+                           .segments_max = kSegmentsPerStep});
+  } catch (const std::bad_alloc&) {
+    done = make_error(ErrorCode::io, "{}: out of memory", options_.directory.string());
+  }
+  segments_deleted_ += deletion_->take_count();
+  observer_->events.deliver();
+  const auto now = BackgroundTask::Clock::now();
+  const std::lock_guard lock(background_mutex_);
+  if (done) {
+    retention_failure_.reset();
+    return done->there_is_more ? now : now + kRetentionInterval;
+  }
+  const bool is_in_the_way = done.error().code == ErrorCode::locked;
+  retention_failure_ = std::move(done).error();
+  return is_in_the_way ? now + kRetentionRetry : now + kRetentionInterval;
 }
 
 Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
@@ -568,9 +671,15 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
       .directory = *directory_,
       .log_id = scan_.log_id,
       .mode = io_.mode,
-      .delete_mutex = delete_mutex_,
+      .delete_mutex = deletion_->mutex(),
       .active_segment_id = [&] { return active_segment_id(); },
-      .limit = []() -> Result<Sequence> { return std::numeric_limits<Sequence>::max(); },
+      .limits = [&]() -> Result<CompactionLimits> {
+        auto limits = NORI_TRY(deletion_->compaction_limits());
+        if (snapshot_is_written_->load()) {
+          limits.drop_before = 0;  // nobody knows yet how old it will be
+        }
+        return limits;
+      },
       .step = [&](std::uint64_t bytes) -> Result<void> {
         bytes_done += bytes;
         if (options.bytes_per_second != 0) {
@@ -582,7 +691,7 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
         }
         return check_usable();
       },
-      .rule = {.before = std::numeric_limits<Sequence>::max(), .now_ms = file_system_.now_ms()},
+      .now_ms = deletion_->now_ms(),
       .seed = file_system_.random_bits(),
       .target_bytes = options_.segment_bytes};
   return compact_segments(context, options);
@@ -590,12 +699,24 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
 
 Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
   NORI_TRY(check_usable());
+  return Reader(NORI_TRY(open_reader(from, options, deletion_->readers->add())));
+}
+
+Result<std::unique_ptr<Reader::Impl>> Wal::Impl::open_reader(const ReadFrom& from,
+                                                             ReadOptions options) {
+  return open_reader(from, options, nullptr);
+}
+
+Result<std::unique_ptr<Reader::Impl>> Wal::Impl::open_reader(
+    const ReadFrom& from, ReadOptions options, std::shared_ptr<ReaderPlaces::Place> place) {
+  NORI_TRY(check_usable());
   Reader::Impl::Source source;
   source.directory = directory_;
   source.log_id = scan_.log_id;
   source.ring_access = ring_access();
   source.progress = turn_;
   source.observer = observer_;
+  source.place = std::move(place);
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
     source.end = writer->end();
   } else {
@@ -607,7 +728,29 @@ Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
     observer_->events.post(
         DamageFound{.by = DamageFound::By::reader, .reason = reader.error().message});
   }
-  return Reader(NORI_TRY(std::move(reader)));
+  return reader;
+}
+
+Consumer::Impl::Source Wal::Impl::consumer_source(std::shared_ptr<Impl> self,
+                                                  std::string_view name) {
+  return {.log = std::move(self),
+          .file_system = file_system_,
+          .directory = directory_,
+          .log_id = scan_.log_id,
+          .observer = observer_,
+          .threads = background_threads(),
+          .dropped = deletion_->drops->add(std::string(name)),
+          .is_read_only = is_read_only()};
+}
+
+Result<std::vector<ConsumerInfo>> Wal::Impl::consumers() {
+  NORI_TRY(check_usable());
+  return list_consumers(*directory_, scan_.log_id);
+}
+
+Result<void> Wal::Impl::drop_consumer(std::string_view name) {
+  NORI_TRY(check_usable());
+  return nori::drop_consumer(file_system_, *directory_, name, kCursorsLockTimeout);
 }
 
 Result<Position> Wal::Impl::position_at(TimePoint time) {
@@ -678,6 +821,10 @@ WalStats Wal::Impl::stats() {
     }
   }
   stats.first_sequence = first_sequence_.load();
+  stats.holds = deletion_->holds(stats.active_segment_id);
+  stats.segments_deleted = segments_deleted_.load();
+  const std::lock_guard lock(background_mutex_);
+  stats.retention_failure = retention_failure_;
   return stats;
 }
 
@@ -687,6 +834,9 @@ Result<void> Wal::Impl::close() {
     return make_error(ErrorCode::invalid_argument,
                       "{}: a callback of when_durable may not close the log",
                       options_.directory.string());
+  }
+  if (retention_task_ != nullptr) {
+    retention_task_->end();
   }
   // Whatever happens, std::bad_alloc included.
   struct Release {
@@ -831,6 +981,37 @@ Result<std::uint64_t> Wal::delete_segments_before(const Position& position) {
 Result<CompactionReport> Wal::compact(const CompactionOptions& options) {
   const EventDelivery told(impl_->events());
   return impl_->compact(options);
+}
+
+Result<std::uint64_t> Wal::apply_retention() { return apply_retention(impl_->retention()); }
+
+Result<std::uint64_t> Wal::apply_retention(const RetentionPolicy& policy) {
+  const EventDelivery told(impl_->events());
+  return impl_->apply_retention(policy);
+}
+
+Result<Wal::Deletable> Wal::deletable_before(const Position& position) const {
+  return impl_->deletable(position, {});
+}
+
+Result<Wal::Deletable> Wal::deletable_by(const RetentionPolicy& policy) const {
+  return impl_->deletable(std::nullopt, policy);
+}
+
+Result<Consumer> Wal::consumer(std::string_view name) { return consumer(name, ConsumerOptions{}); }
+
+Result<Consumer> Wal::consumer(std::string_view name, const ConsumerOptions& options) {
+  const EventDelivery told(impl_->events());
+  NORI_TRY(impl_->check_usable());
+  return Consumer(
+      NORI_TRY(Consumer::Impl::open(impl_->consumer_source(impl_, name), name, options)));
+}
+
+Result<std::vector<ConsumerInfo>> Wal::consumers() const { return impl_->consumers(); }
+
+Result<void> Wal::drop_consumer(std::string_view name) {
+  const EventDelivery told(impl_->events());
+  return impl_->drop_consumer(name);
 }
 
 Result<Position> Wal::position_at(TimePoint time) const {

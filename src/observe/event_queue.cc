@@ -22,6 +22,10 @@ constexpr std::string_view name_of(const LogFailed& /*event*/) { return "log_fai
 constexpr std::string_view name_of(const SpaceExhausted& /*event*/) { return "space_exhausted"; }
 constexpr std::string_view name_of(const SpaceAvailable& /*event*/) { return "space_available"; }
 constexpr std::string_view name_of(const DamageFound& /*event*/) { return "damage_found"; }
+constexpr std::string_view name_of(const ConsumerDropped& /*event*/) { return "consumer_dropped"; }
+constexpr std::string_view name_of(const CursorUnreadable& /*event*/) {
+  return "cursor_unreadable";
+}
 
 std::string text_of(const SegmentRotated& event) {
   return fmt::format("segment {} follows {} with record {}", event.segment_id,
@@ -45,6 +49,13 @@ std::string text_of(const DamageFound& event) {
   constexpr std::string_view kBy[] = {"recovery", "a reader", "verify"};
   return fmt::format("segment {} at offset {}, by {}: {}", event.segment_id, event.offset,
                      kBy[static_cast<std::size_t>(event.by)], event.reason);
+}
+std::string text_of(const ConsumerDropped& event) {
+  return fmt::format("{} held back {} bytes at record {}, and may hold back {}", event.name,
+                     event.bytes_held, event.position.sequence, event.lag_bytes_max);
+}
+std::string text_of(const CursorUnreadable& event) {
+  return fmt::format("{}: {}", event.name, event.error.message);
 }
 
 }  // namespace

@@ -38,8 +38,9 @@ std::optional<SegmentFile> parse_segment_name(std::string_view name) {
 }
 
 bool is_log_file_name(std::string_view name) {
-  constexpr std::array kNames{kNextSegmentName, kCompactionName, kRingName,      kNewRingName,
-                              kProbeName,       kLockName,       kQuarantineName};
+  constexpr std::array kNames{kNextSegmentName, kCompactionName, kRingName,
+                              kNewRingName,     kProbeName,      kLockName,
+                              kQuarantineName,  kCursorsName,    kCursorsLockName};
   return std::ranges::find(kNames, name) != kNames.end() || parse_segment_name(name).has_value();
 }
 

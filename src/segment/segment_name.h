@@ -18,6 +18,8 @@ inline constexpr std::string_view kNewRingName = "ring.tmp";
 inline constexpr std::string_view kProbeName = "probe.tmp";  ///< Tries what the disk takes.
 inline constexpr std::string_view kLockName = "lock";
 inline constexpr std::string_view kQuarantineName = "quarantine";
+inline constexpr std::string_view kCursorsName = "cursors";           ///< A directory.
+inline constexpr std::string_view kCursorsLockName = "cursors.lock";  ///< src/cursor/cursor_files.h
 
 [[nodiscard]] std::string segment_name(std::uint64_t segment_id);
 

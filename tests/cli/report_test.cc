@@ -60,7 +60,7 @@ TEST_F(ReportTest, StatPrintsTheDocumentedFields) {
   EXPECT_EQ(names_in(stat),
             (std::set<std::string>{"directory", "segments", "records", "first_sequence",
                                    "next_sequence", "durable_mark", "bytes", "bytes_padding",
-                                   "bytes_torn", "damaged", "ring", "io", "opening"}));
+                                   "bytes_torn", "damaged", "ring", "io", "opening", "holds"}));
   EXPECT_EQ(names_in(stat["ring"]),
             (std::set<std::string>{"bytes", "bytes_used", "records", "reason"}));
   EXPECT_EQ(names_in(stat["io"]), (std::set<std::string>{"mode", "reason", "block_bytes"}));
@@ -217,8 +217,8 @@ TEST_F(ReportTest, GcDeletesWhatLiesBeforeASequence) {
   const auto finished = run({"gc", log(), "--before", "seq:200", "--json"});
   ASSERT_TRUE(went_well(finished));
   const json report = json::parse(finished.out);
-  EXPECT_EQ(names_in(report),
-            (std::set<std::string>{"segments_deleted", "bytes_freed", "first_sequence"}));
+  EXPECT_EQ(names_in(report), (std::set<std::string>{"dry_run", "segments_deleted", "bytes_freed",
+                                                     "first_sequence", "holds"}));
   EXPECT_GT(report["segments_deleted"], 0);
   EXPECT_EQ(report["segments_deleted"], segments_before - segment_files(log()));
   EXPECT_GT(report["bytes_freed"], 0);

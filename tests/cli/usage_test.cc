@@ -12,7 +12,7 @@ namespace {
 
 using UsageTest = ToolTest;
 
-const Arguments kCommands = {"append", "dump", "tail", "stat", "verify", "gc"};
+const Arguments kCommands = {"append", "dump", "tail", "stat", "verify", "gc", "consumer"};
 
 TEST_F(UsageTest, HelpNamesEveryCommand) {
   const auto finished = run({"--help"});
@@ -63,6 +63,14 @@ TEST_F(UsageTest, ACommandLineThatMakesNoSenseIsRefused) {
       {"tail", log(), "-n", "x"},
       {"gc", log(), "--before", "time:2026-01-01"},
       {"gc", log(), "--before", "x"},
+      {"gc", log(), "--before", "seq:1", "--max-age", "1d"},
+      {"gc", log(), "--max-age", "7"},
+      {"gc", log(), "--max-bytes", "0"},
+      {"consumer"},
+      {"consumer", "list"},
+      {"consumer", "read", log()},
+      {"consumer", "reset", log(), "billing"},
+      {"consumer", "commit", log(), "billing", "--to", "time:2026-01-01"},
   };
   for (const auto& arguments : command_lines) {
     const auto finished = run(arguments);

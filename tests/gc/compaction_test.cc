@@ -426,7 +426,8 @@ TEST_F(CompactionTest, EveryFlippedBitOfACompactedFileIsNoticed) {
 
 // What a log gives its compaction, with a step of the test's own.
 Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
-                                      const CompactionStep& step, std::function<Sequence()> limit) {
+                                      const CompactionStep& step,
+                                      const std::function<Sequence()>& limit) {
   const auto directory = *disk.open_directory("log", false);
   const auto log_id = (*SegmentReader::open(*directory, 0))->header()->log_id;
   std::mutex delete_mutex;
@@ -435,9 +436,10 @@ Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
                                   .mode = {.access = io::Access::write_direct, .block_bytes = 4096},
                                   .delete_mutex = delete_mutex,
                                   .active_segment_id = [&] { return active; },
-                                  .limit = [&]() -> Result<Sequence> { return limit(); },
+                                  .limits = [&]() -> Result<CompactionLimits> {
+                                    return CompactionLimits{.compact_before = limit()};
+                                  },
                                   .step = step,
-                                  .rule = {.before = 100, .now_ms = 0},
                                   .seed = 1,
                                   .target_bytes = 64 * kKiB};
   return compact_segments(context, {});

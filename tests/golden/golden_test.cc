@@ -19,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "format/cursor.h"
 #include "format/frame.h"
 #include "format/record.h"
 #include "format/ring_header.h"
@@ -319,6 +320,28 @@ TEST(GoldenTest, Snapshot) {
     EXPECT_EQ(entry.expires_at, expected.expires_at);
     EXPECT_EQ(block.next(entry), SnapshotBlock::Step::end);
   }
+}
+
+TEST(GoldenTest, Cursor) {
+  const CursorValue expected{
+      .log_id = log_id(),
+      .position = {.segment_id = kSegmentId, .offset = kOffset, .sequence = kSequence},
+      .created_ms = kTimeMs,
+      .committed_ms = kTimeMs + 0x1234,
+      .lag_bytes_max = 0x8182838485868788};
+  std::string bytes(kCursorBytes, '\0');
+  encode_cursor(expected, bytes_of(bytes));
+  expect_golden("cursor", bytes);
+
+  const auto back = decode_cursor(as_byte_view(golden("cursor")));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->log_id, expected.log_id);
+  EXPECT_EQ(back->position.segment_id, expected.position.segment_id);
+  EXPECT_EQ(back->position.offset, expected.position.offset);
+  EXPECT_EQ(back->position.sequence, expected.position.sequence);
+  EXPECT_EQ(back->created_ms, expected.created_ms);
+  EXPECT_EQ(back->committed_ms, expected.committed_ms);
+  EXPECT_EQ(back->lag_bytes_max, expected.lag_bytes_max);
 }
 
 }  // namespace
