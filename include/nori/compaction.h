@@ -32,6 +32,9 @@ struct CompactionOptions {
   /// is too little for all keys at once (32 bytes each), the segments are read more often.
   std::uint64_t memory_bytes = 64 * kMiB;
 
+  /// Changes nothing unless so much of the bytes looked at is garbage: 0 to 1.
+  double garbage_ratio_min = 0;
+
   /// Read and written; 0 is no limit.
   std::uint64_t bytes_per_second = 0;
 

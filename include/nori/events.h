@@ -76,9 +76,17 @@ struct CursorUnreadable {
   Error error;
 };
 
+/// Segments were compacted.
+struct SegmentsCompacted {
+  std::uint64_t files_before = 0;
+  std::uint64_t files_after = 0;
+  std::uint64_t bytes_before = 0;
+  std::uint64_t bytes_after = 0;
+};
+
 using Event =
     std::variant<SegmentRotated, TailCut, FileQuarantined, SlowSync, LogFailed, SpaceExhausted,
-                 SpaceAvailable, DamageFound, ConsumerDropped, CursorUnreadable>;
+                 SpaceAvailable, DamageFound, ConsumerDropped, CursorUnreadable, SegmentsCompacted>;
 
 /// The event's name, for example "segment_rotated".
 [[nodiscard]] std::string_view event_name(const Event& event) noexcept;

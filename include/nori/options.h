@@ -104,6 +104,18 @@ struct RetentionPolicy {
   std::uint64_t max_bytes = 0;
 };
 
+/// When sealed segments are compacted without being asked; see Wal::compact().
+struct CompactionPolicy {
+  /// When so much of their bytes is garbage; 0: never. How much that is takes reading them: each
+  /// time they have grown so far that it could be that much.
+  double garbage_ratio = 0;
+  /// And nothing was appended for so long.
+  std::chrono::milliseconds idle{0};
+  /// As in CompactionOptions.
+  std::uint64_t bytes_per_second = 64 * kMiB;
+  std::uint64_t memory_bytes = 64 * kMiB;
+};
+
 /// How to open a log.
 struct WalOptions {
   /// Holds the log and nothing else. One process writes to it at a time.
@@ -136,6 +148,9 @@ struct WalOptions {
   /// Applied when a segment is full and once a minute, in the background; see
   /// Wal::apply_retention(). By default everything stays.
   RetentionPolicy retention = {};
+
+  /// In the background, on a thread of the log's own. By default never.
+  CompactionPolicy compaction = {};
 
   Verification verification = Verification::tail;
 

@@ -147,6 +147,8 @@ struct WalStats {
   std::uint64_t segments_deleted = 0;
   /// Why retention in the background got no further when it was last tried. It is tried again.
   std::optional<Error> retention_failure;
+  /// Why compaction in the background got no further when it was last tried.
+  std::optional<Error> compaction_failure;
   /// The log takes no appends, and why.
   std::optional<Error> failure;
 };

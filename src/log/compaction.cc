@@ -179,6 +179,12 @@ class Compaction {
       live_ = NORI_TRY(find_live_records(directory_, context_.log_id, files_, rule_,
                                          options_.memory_bytes, context_.seed, context_.step));
     }
+    if (!is_worth_while()) {
+      for (const auto& file : files_) {
+        leave(file);
+      }
+      return report_;
+    }
     for (std::size_t begin = 0; begin < files_.size();) {
       const auto end = group_end(begin);
       NORI_TRY(compact_group(begin, end));
@@ -222,6 +228,28 @@ class Compaction {
     return {};
   }
 
+  [[nodiscard]] bool is_worth_while() const {
+    LiveRecords::FileTotals left;
+    std::uint64_t bytes_before = 0;
+    for (std::size_t i = 0; i < files_.size(); ++i) {
+      left.records += live_.files[i].records;
+      left.bytes += live_.files[i].bytes;
+      bytes_before += files_[i].bytes;
+    }
+    const auto bytes_after = compacted_bytes(left, context_.mode.block_bytes);
+    return static_cast<double>(bytes_after) <=
+           static_cast<double>(bytes_before) * (1 - options_.garbage_ratio_min);
+  }
+
+  void leave(const SealedFile& file) {
+    ++report_.files_before;
+    ++report_.files_after;
+    report_.bytes_before += file.bytes;
+    report_.bytes_after += file.bytes;
+    report_.records_before += file.summary.records;
+    report_.records_after += file.summary.records;
+  }
+
   // Behind the last file of the group that begins there.
   [[nodiscard]] std::size_t group_end(std::size_t begin) const {
     std::uint64_t bytes = 0;
@@ -247,14 +275,9 @@ class Compaction {
       bytes_before += files_[i].bytes;
       records_before += files_[i].summary.records;
     }
-    report_.files_before += files.size();
-    report_.bytes_before += bytes_before;
-    report_.records_before += records_before;
     const auto bytes_expected = compacted_bytes(left, context_.mode.block_bytes);
     if (bytes_expected >= bytes_before) {
-      report_.files_after += files.size();
-      report_.bytes_after += bytes_before;
-      report_.records_after += records_before;
+      std::ranges::for_each(files, [&](const SealedFile& file) { leave(file); });
       return {};
     }
     const auto name = SegmentFile::compacted(files.front().name.first, files.back().name.last);
@@ -267,9 +290,14 @@ class Compaction {
       if (!replaced || !*replaced) {
         static_cast<void>(directory_.remove(kCompactionName));
         NORI_TRY(std::move(replaced));
-        return {};  // deleted meanwhile, or wanted by somebody
+        // Deleted meanwhile, or wanted by somebody.
+        std::ranges::for_each(files, [&](const SealedFile& file) { leave(file); });
+        return {};
       }
     }
+    report_.files_before += files.size();
+    report_.bytes_before += bytes_before;
+    report_.records_before += records_before;
     report_.files_after += 1;
     report_.bytes_after += bytes_after;
     report_.records_after += left.records;

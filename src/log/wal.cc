@@ -17,6 +17,7 @@
 #include "io/file_system.h"
 #include "log/background_task.h"
 #include "log/compaction.h"
+#include "log/compaction_schedule.h"
 #include "log/consumer_impl.h"
 #include "log/durable_callbacks.h"
 #include "log/io_choice.h"
@@ -42,6 +43,8 @@ constexpr std::uint64_t kRingBytesMin = 64 * kKiB;
 constexpr std::uint64_t kRingBytesMax = kGiB;
 constexpr std::chrono::minutes kWindowMax{1};
 constexpr int kAttemptsMax = 100;
+// How long close() may wait for a compaction that is held to its rate.
+constexpr std::chrono::milliseconds kCompactionPause{20};
 // How long a deletion waits for who makes a cursor, and the other way round.
 constexpr std::chrono::seconds kCursorsLockTimeout{10};
 // Retention in the background: how often, how soon after it was in somebody's way, and how much at
@@ -76,6 +79,11 @@ Result<void> check(const WalOptions& options) {
     return refuse("the batch window has to be from 0 ms to one minute");
   }
   NORI_TRY(check(options.retention));
+  const auto& compaction = options.compaction;
+  if (compaction.garbage_ratio < 0 || compaction.garbage_ratio >= 1 ||
+      compaction.idle < compaction.idle.zero() || compaction.memory_bytes < kMiB) {
+    return refuse("compaction has a ratio from 0 to below 1, and a mebibyte of memory or more");
+  }
   return {};
 }
 
@@ -126,6 +134,9 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   Result<void> rotate();
   Result<std::uint64_t> delete_segments_before(const Position& position);
   Result<CompactionReport> compact(const CompactionOptions& options);
+  void start_compaction();
+  std::optional<BackgroundTask::Clock::time_point> compaction_step();
+  [[nodiscard]] std::uint64_t bytes_before_segment(std::uint64_t segment_id) const;
   Result<std::uint64_t> apply_retention(const RetentionPolicy& policy);
   Result<Deletable> deletable(const std::optional<Position>& before, const RetentionPolicy& policy);
   Result<Reader> read_from(const ReadFrom& from, ReadOptions options);
@@ -228,6 +239,10 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   std::unique_ptr<DurableCallbacks> callbacks_ = std::make_unique<DurableCallbacks>(*this);
 
   std::mutex compaction_mutex_;
+  std::optional<CompactionSchedule> compaction_schedule_;
+  std::unique_ptr<BackgroundTask> compaction_task_;
+  std::optional<Error> compaction_failure_;  ///< Guarded by background_mutex_.
+  std::atomic<bool> is_closing_{false};
   const std::shared_ptr<std::atomic<bool>> snapshot_is_written_ =
       std::make_shared<std::atomic<bool>>(false);
 
@@ -249,6 +264,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
     NORI_TRY(log->read_first_sequence(log->scan_.listing.segments));
     log->is_open_for_writing_ = true;
     log->start_retention();
+    log->start_compaction();
     return log;
   }
   log->scan_ = NORI_TRY(log->scan(log->options_.on_recovery_progress));
@@ -385,6 +401,7 @@ void Wal::Impl::finish() {
 
 void Wal::Impl::abandon() {
   static_cast<void>(retention_task_.release());
+  static_cast<void>(compaction_task_.release());
   static_cast<void>(writer_owned_.release());
   static_cast<void>(callbacks_.release());
 }
@@ -434,6 +451,9 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
         LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_, observer_, [this] {
           if (retention_task_ != nullptr) {
             retention_task_->wake();
+          }
+          if (compaction_task_ != nullptr) {
+            compaction_task_->wake();
           }
         }));
     return {};
@@ -659,10 +679,12 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
     return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
                       options_.directory.string());
   }
-  if (options.memory_bytes < kMiB) {
+  if (options.memory_bytes < kMiB || options.garbage_ratio_min < 0 ||
+      options.garbage_ratio_min > 1) {
     return make_error(ErrorCode::invalid_argument,
-                      "{}: compaction needs a mebibyte of memory or more, not {} bytes",
-                      options_.directory.string(), options.memory_bytes);
+                      "{}: compaction needs a mebibyte of memory or more, not {} bytes, and a "
+                      "ratio from 0 to 1, not {}",
+                      options_.directory.string(), options.memory_bytes, options.garbage_ratio_min);
   }
   const std::lock_guard lock(compaction_mutex_);
   const auto began = std::chrono::steady_clock::now();
@@ -685,16 +707,78 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
         if (options.bytes_per_second != 0) {
           const auto seconds =
               static_cast<double>(bytes_done) / static_cast<double>(options.bytes_per_second);
-          std::this_thread::sleep_until(
+          const auto until =
               began + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                          std::chrono::duration<double>(seconds)));
+                          std::chrono::duration<double>(seconds));
+          for (auto now = began; now < until && !is_closing_.load();) {
+            std::this_thread::sleep_until(std::min(until, now + kCompactionPause));
+            now = std::chrono::steady_clock::now();
+          }
         }
-        return check_usable();
+        return is_closing_.load() ? unusable() : check_usable();
       },
       .now_ms = deletion_->now_ms(),
       .seed = file_system_.random_bits(),
       .target_bytes = options_.segment_bytes};
-  return compact_segments(context, options);
+  auto report = compact_segments(context, options);
+  if (report && !report->files.empty() && !options.dry_run) {
+    observer_->events.post(SegmentsCompacted{.files_before = report->files_before,
+                                             .files_after = report->files_after,
+                                             .bytes_before = report->bytes_before,
+                                             .bytes_after = report->bytes_after});
+  }
+  return report;
+}
+
+// A thread of its own: a step may take long.
+void Wal::Impl::start_compaction() {
+  if (is_read_only() || !options_.background_thread || options_.compaction.garbage_ratio <= 0) {
+    return;
+  }
+  compaction_schedule_.emplace(options_.compaction, options_.segment_bytes);
+  compaction_task_ = std::make_unique<BackgroundTask>(std::make_shared<BackgroundThreads>(1),
+                                                      [this] { return compaction_step(); });
+  compaction_task_->wake();
+}
+
+std::optional<BackgroundTask::Clock::time_point> Wal::Impl::compaction_step() {
+  const auto& policy = options_.compaction;
+  auto decision = CompactionSchedule::Decision{};
+  Result<CompactionReport> report;
+  try {
+    const auto sealed_bytes = bytes_before_segment(active_segment_id());
+    decision = compaction_schedule_->decide(BackgroundTask::Clock::now(),
+                                            current_position().sequence, sealed_bytes);
+    if (!decision.is_due) {
+      return decision.ask_again;
+    }
+    report = compact({.memory_bytes = policy.memory_bytes,
+                      .garbage_ratio_min = policy.garbage_ratio,
+                      .bytes_per_second = policy.bytes_per_second});
+  } catch (const std::bad_alloc&) {
+    report = make_error(ErrorCode::io, "{}: out of memory", options_.directory.string());
+  }
+  observer_->events.deliver();
+  const std::lock_guard lock(background_mutex_);
+  if (report) {
+    compaction_schedule_->compacted(*report);
+    compaction_failure_.reset();
+    return std::nullopt;
+  }
+  compaction_failure_ = std::move(report).error();
+  return BackgroundTask::Clock::now() + kRetentionInterval;
+}
+
+std::uint64_t Wal::Impl::bytes_before_segment(std::uint64_t segment_id) const {
+  std::uint64_t bytes = 0;
+  const auto listing = list_log(*directory_);
+  for (const auto& file : listing ? listing->segments : std::vector<SegmentFile>{}) {
+    if (file.last < segment_id) {
+      const auto segment = SegmentReader::open(*directory_, file);
+      bytes += segment ? (*segment)->size().value_or(0) : 0;
+    }
+  }
+  return bytes;
 }
 
 Result<Reader> Wal::Impl::read_from(const ReadFrom& from, ReadOptions options) {
@@ -825,6 +909,7 @@ WalStats Wal::Impl::stats() {
   stats.segments_deleted = segments_deleted_.load();
   const std::lock_guard lock(background_mutex_);
   stats.retention_failure = retention_failure_;
+  stats.compaction_failure = compaction_failure_;
   return stats;
 }
 
@@ -837,6 +922,10 @@ Result<void> Wal::Impl::close() {
   }
   if (retention_task_ != nullptr) {
     retention_task_->end();
+  }
+  is_closing_.store(true);
+  if (compaction_task_ != nullptr) {
+    compaction_task_->end();
   }
   // Whatever happens, std::bad_alloc included.
   struct Release {

@@ -26,6 +26,9 @@ constexpr std::string_view name_of(const ConsumerDropped& /*event*/) { return "c
 constexpr std::string_view name_of(const CursorUnreadable& /*event*/) {
   return "cursor_unreadable";
 }
+constexpr std::string_view name_of(const SegmentsCompacted& /*event*/) {
+  return "segments_compacted";
+}
 
 std::string text_of(const SegmentRotated& event) {
   return fmt::format("segment {} follows {} with record {}", event.segment_id,
@@ -56,6 +59,10 @@ std::string text_of(const ConsumerDropped& event) {
 }
 std::string text_of(const CursorUnreadable& event) {
   return fmt::format("{}: {}", event.name, event.error.message);
+}
+std::string text_of(const SegmentsCompacted& event) {
+  return fmt::format("{} files to {}, {} bytes to {}", event.files_before, event.files_after,
+                     event.bytes_before, event.bytes_after);
 }
 
 }  // namespace

@@ -21,6 +21,8 @@
 #include <vector>
 
 #include "log/compaction.h"
+#include "nori/consumer.h"
+#include "nori/snapshot.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
 #include "segment/segment_reader.h"
@@ -375,6 +377,106 @@ TEST_F(CompactionTest, DeletionTakesACompactedFileWhole) {
   EXPECT_EQ(wal_->read_from(Sequence{1}).error().code, ErrorCode::gone);
 }
 
+TEST_F(CompactionTest, ARatioThatIsNotThereChangesNothing) {
+  open();
+  segment({"a=1", "b=1", "c=1", "d=1"});
+  segment({"a=2"});
+  EXPECT_EQ(compact({.garbage_ratio_min = 0.5}).files_after, 2);
+  EXPECT_EQ(lines_of(*wal_).size(), 5);
+  EXPECT_EQ(compact({.garbage_ratio_min = 0.01}).files_after, 1);
+  EXPECT_EQ(wal_->compact({.garbage_ratio_min = 2}).error().code, ErrorCode::invalid_argument);
+}
+
+TEST_F(CompactionTest, SegmentsThatAConsumerHasNotPassedAreLeftAlone) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3", "b=1", "b=2"});
+  segment({"b=3"});
+  auto consumer = wal_->consumer("slow");
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(wal_->sync());
+  EXPECT_EQ(compact().files_before, 0);
+  ASSERT_TRUE(consumer->commit({.sequence = 4}));
+  ASSERT_TRUE(consumer->flush());
+  EXPECT_EQ(compact().files_before, 1);
+  ASSERT_TRUE(consumer->commit({.sequence = 5}));
+  ASSERT_TRUE(consumer->flush());
+  compact();
+  EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "4 b=2", "5 b=3"}));
+}
+
+// The state of the snapshot holds k1, and replaying what follows has to take it away.
+TEST_F(CompactionTest, ATombstoneThatAKeptSnapshotNeedsStays) {
+  open();
+  segment({"k1=v1", "k2=v1"});
+  const auto at = wal_->current_position();
+  auto snapshot = SnapshotWriter::begin(*wal_, at);
+  ASSERT_TRUE(snapshot) << snapshot.error().message;
+  segment({"-k1", "k2=v2"});
+  EXPECT_EQ(compact({.dry_run = true}).tombstones_dropped, 0) << "while it is written";
+  ASSERT_TRUE(snapshot->add({.key = "k1", .value = "v1", .epoch = {}, .sequence = 0}));
+  ASSERT_TRUE(snapshot->add({.key = "k2", .value = "v1", .epoch = {}, .sequence = 1}));
+  ASSERT_TRUE(snapshot->finish());
+  EXPECT_EQ(compact().tombstones_dropped, 0);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"2 k1=(deleted)", "3 k2=v2"}));
+  // A newer one in its place, and nobody needs it any more.
+  auto newer = SnapshotWriter::begin(*wal_, wal_->current_position(), {.retain = 1});
+  ASSERT_TRUE(newer);
+  ASSERT_TRUE(newer->add({.key = "k2", .value = "v2", .epoch = {}, .sequence = 3}));
+  ASSERT_TRUE(newer->finish());
+  segment({"k2=v3"});
+  EXPECT_EQ(compact().tombstones_dropped, 1);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"4 k2=v3"}));
+}
+
+// --- Snapshots and the log they stand on
+
+class SnapshotHoldTest : public CompactionTest {
+ protected:
+  void snapshot(std::uint32_t retain = 2) {
+    auto writer = SnapshotWriter::begin(*wal_, wal_->current_position(), {.retain = retain});
+    ASSERT_TRUE(writer) << writer.error().message;
+    ASSERT_TRUE(writer->finish());
+  }
+};
+
+TEST_F(SnapshotHoldTest, TheLogIsNotCutPastTheOldestKept) {
+  open();
+  segment({"a=1"});
+  snapshot();
+  segment({"a=2"});
+  snapshot();
+  segment({"a=3"});
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 3}), 1);
+  EXPECT_EQ(wal_->stats().first_sequence, 1);
+  const auto holds = wal_->stats().holds;
+  ASSERT_EQ(holds.size(), 2);
+  EXPECT_EQ(holds[0].what, "snapshot");
+  EXPECT_EQ(holds[0].position.sequence, 1);
+  snapshot(1);
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 3}), 2);
+  EXPECT_EQ(lines_of(*wal_), Lines{});
+}
+
+TEST_F(SnapshotHoldTest, ALogThatEndsBeforeOneIsDamaged) {
+  open();
+  segment({"a=1"});
+  ASSERT_TRUE(wal_->sync());
+  const auto before = disk_.clone();
+  segment({"a=2"});
+  snapshot();
+  const auto name = disk_.list_files("log/snapshots")->front();
+  const auto bytes = *disk_.read_file("log/snapshots/" + name);
+  before->crash_process();
+  ASSERT_TRUE(before->write_file("log/snapshots/" + name, bytes));
+  auto options = options_;
+  options.file_system = before.get();
+  const auto opened = Wal::open(options);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::damaged);
+  EXPECT_NE(opened.error().message.find(name), std::string::npos) << opened.error().message;
+}
+
 TEST_F(CompactionTest, DamageInTheRangeIsToldAndNothingIsReplaced) {
   open();
   segment({"a=1", "a=2"});
@@ -476,6 +578,36 @@ TEST_F(CompactionTest, WhatSomebodyComesToNeedMeanwhileStays) {
   EXPECT_TRUE(report);
   EXPECT_EQ(lines_of(*wal_).size(), 4);
   EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
+}
+
+// In the background, when a segment is full and there can be so much garbage.
+TEST(CompactionThreadsTest, APolicyCompactsByItself) {
+  const auto path =
+      std::filesystem::temp_directory_path() / fmt::format("nori-policy-{}", ::getpid());
+  std::filesystem::remove_all(path);
+  auto options = testing::small_options();
+  options.directory = path;
+  options.background_thread = true;
+  options.compaction = {.garbage_ratio = 0.5};
+  auto opened = Wal::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  std::uint64_t appended = 0;
+  const auto has_compacted = [&] {
+    return std::ranges::any_of(std::filesystem::directory_iterator(path), [](const auto& file) {
+      return file.path().filename().string().find('-') != std::string::npos;
+    });
+  };
+  while (!has_compacted() && std::chrono::steady_clock::now() < deadline) {
+    for (int i = 0; i < 100; ++i, ++appended) {
+      ASSERT_TRUE(opened->wal.append(Record::put(fmt::format("k{}", i), filled("v"))));
+    }
+  }
+  EXPECT_TRUE(has_compacted());
+  EXPECT_EQ(opened->wal.stats().compaction_failure, std::nullopt);
+  EXPECT_LT(state_of(opened->wal).size(), 101);
+  ASSERT_TRUE(opened->wal.close());
+  std::filesystem::remove_all(path);
 }
 
 // Goal: appends, readers, followers and deletions go on while ranges are replaced under them.
