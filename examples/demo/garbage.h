@@ -80,20 +80,23 @@ inline std::uint64_t bytes_below(const std::filesystem::path& directory) {
 /// collects its garbage in three ways, each on a copy. Every key is checked against the input.
 class Garbage {
  public:
+  using Wrong = std::optional<std::string>;
+
   Garbage(std::filesystem::path directory, const History& history, std::uint64_t seed)
       : directory_(std::move(directory)), history_(history), random_(seed) {}
 
   /// What went wrong, or nothing.
-  std::optional<std::string> run() {
+  Wrong run() {
     std::printf(
         "\n5. Garbage, and three ways to collect it\n\n"
         "   A log grows for ever: every update leaves the value before it behind. The same load, "
         "%d\n"
         "   times over, into one log:\n\n",
         kRounds);
-    for (auto* const step : {&Garbage::grow, &Garbage::kill_compactions, &Garbage::delete_old,
-                             &Garbage::compact, &Garbage::snapshot}) {
-      if (auto wrong = (this->*step)(); wrong) {
+    using Act = Wrong (Garbage::*)();
+    for (const Act act : {&Garbage::grow, &Garbage::kill_compactions, &Garbage::delete_old,
+                          &Garbage::compact, &Garbage::snapshot}) {
+      if (auto wrong = (this->*act)(); wrong) {
         return wrong;
       }
     }
@@ -104,8 +107,6 @@ class Garbage {
  private:
   static constexpr int kRounds = 4;
   static constexpr int kKills = 6;
-
-  using Wrong = std::optional<std::string>;
 
   [[nodiscard]] std::string log() const { return (directory_ / "log").string(); }
 
@@ -160,15 +161,21 @@ class Garbage {
           ::pause();
         }
       }
+      const auto writes = std::filesystem::path(copy) / "compact.tmp";
+      if (kill % 2 == 1) {  // while it reads, or from when it writes
+        for (int i = 0; i < 1000 && !std::filesystem::exists(writes); ++i) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+      }
       std::this_thread::sleep_for(
-          std::chrono::microseconds(std::uniform_int_distribution<int>(500, 60'000)(random_)));
+          std::chrono::microseconds(std::uniform_int_distribution<int>(500, 30'000)(random_)));
       ::kill(process, SIGKILL);
       int status = 0;
       ::waitpid(process, &status, 0);
       if (!WIFSIGNALED(status)) {
         return "the compaction failed before it was killed";
       }
-      in_time += std::filesystem::exists(std::filesystem::path(copy) / "compact.tmp") ? 1 : 0;
+      in_time += std::filesystem::exists(writes) ? 1 : 0;
       if (auto wrong = check(copy, nori::begin_of_log, {}, history_.final_state())) {
         return "after a compaction was killed: " + *wrong;
       }

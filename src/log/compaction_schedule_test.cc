@@ -7,21 +7,27 @@ namespace {
 
 using std::chrono::seconds;
 
+CompactionReport left(std::uint64_t bytes) {
+  CompactionReport report;
+  report.bytes_after = bytes;
+  return report;
+}
+
 TEST(CompactionScheduleTest, LooksWhenSoMuchMoreIsSealedThatItCouldBeTheRatio) {
   CompactionSchedule schedule({.garbage_ratio = 0.5}, 100);
   const CompactionSchedule::Clock::time_point now{};
   EXPECT_FALSE(schedule.decide(now, 1, 199).is_due);
   EXPECT_TRUE(schedule.decide(now, 2, 200).is_due);
-  schedule.compacted({.bytes_before = 200, .bytes_after = 150});
+  schedule.compacted(left(150));
   EXPECT_FALSE(schedule.decide(now, 3, 299).is_due);
   EXPECT_TRUE(schedule.decide(now, 4, 300).is_due);
-  schedule.compacted({.bytes_before = 300, .bytes_after = 120});
+  schedule.compacted(left(120));
   EXPECT_TRUE(schedule.decide(now, 5, 240).is_due);
 }
 
 TEST(CompactionScheduleTest, ASmallRatioDoesNotLookAllTheTime) {
   CompactionSchedule schedule({.garbage_ratio = 0.01}, 100);
-  schedule.compacted({.bytes_before = 1000, .bytes_after = 1000});
+  schedule.compacted(left(1000));
   EXPECT_FALSE(schedule.decide({}, 1, 1249).is_due);
   EXPECT_TRUE(schedule.decide({}, 1, 1250).is_due);
 }

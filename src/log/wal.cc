@@ -20,6 +20,7 @@
 #include "log/compaction_schedule.h"
 #include "log/consumer_impl.h"
 #include "log/durable_callbacks.h"
+#include "log/durable_mark.h"
 #include "log/io_choice.h"
 #include "log/log_access.h"
 #include "log/log_scan.h"
@@ -535,8 +536,18 @@ Result<void> Wal::Impl::commit(Sequence target) {
   if (failure_) {
     return std::unexpected(*failure_);
   }
-  if (target <= scan_.durable_mark || is_read_only()) {
+  if (target <= scan_.durable_mark) {
     return {};
+  }
+  if (is_read_only()) {
+    const auto ring = NORI_TRY(RingView::open(*directory_, scan_.log_id));
+    const auto mark = NORI_TRY(durable_mark_on_disk(*directory_, scan_.log_id, ring.get()));
+    if (target <= mark) {
+      return {};
+    }
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: opened read-only: only its writer makes records from {} on durable",
+                      options_.directory.string(), mark);
   }
   return recover_again();  // without room at open; everything is durable where that succeeds
 }

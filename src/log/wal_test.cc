@@ -286,6 +286,19 @@ TEST_F(WalOpenTest, AReadOnlyLogRefusesToChangeAnything) {
   EXPECT_EQ(disk_.operations(), before);
 }
 
+// Only the writer flushes; what it made durable since counts.
+TEST_F(WalOpenTest, AReadOnlyLogDoesNotSayThatSomethingIsDurableThatIsNot) {
+  open();
+  append(2);
+  auto writing = std::move(*wal_);
+  auto& reading = open(OpenMode::read_only);
+  EXPECT_EQ(code_of(reading.wait_durable(reading.current_position())), "invalid_argument");
+  EXPECT_EQ(code_of(reading.sync()), "invalid_argument");
+  ok(writing.sync());
+  EXPECT_EQ(code_of(reading.wait_durable(reading.current_position())), "ok");
+  EXPECT_EQ(code_of(reading.sync()), "ok");
+}
+
 TEST_F(WalOpenTest, WhatTheSystemForbidsIsPermission) {
   open();
   wal_.reset();
