@@ -331,10 +331,11 @@ class Wal {
   [[nodiscard]] Result<Appended> try_append(const Batch& batch,
                                             Durability durability = Durability::policy);
 
-  /// On return everything appended before the call is durable.
+  /// On return everything appended through this Wal before the call is durable.
   [[nodiscard]] Result<void> sync();
 
-  /// On return everything before `position` is durable. Beyond the end: `invalid_argument`.
+  /// On return everything before `position` is durable. Beyond the end: `invalid_argument`; so also
+  /// read-only, where it is not durable yet.
   [[nodiscard]] Result<void> wait_durable(const Position& position);
 
   /// Asks for a flush, and has `callback` called when everything before `position` is durable, or

@@ -88,7 +88,7 @@ Result<LogSummary> summarize(const StatOptions& options) {
   }
   contents.segments = report.segments;
   if (!summary.is_damaged) {
-    contents.garbage = NORI_TRY(find_garbage(options.directory));
+    contents.garbage = find_garbage(options.directory).value_or(std::vector<SegmentGarbage>{});
   }
   for (const SegmentGarbage& segment : contents.garbage) {
     contents.total.records += segment.records;

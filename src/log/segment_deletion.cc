@@ -189,6 +189,7 @@ Result<void> SegmentDeletion::remove_unneeded(const Request& request,
 Result<void> SegmentDeletion::remove(const Candidate& candidate, Done& done) {
   deletions_are_durable_ = false;
   NORI_TRY(directory_.remove(candidate.file.name()));
+  deleted_before_.store(candidate.end_sequence);
   NORI_TRY(directory_.sync());
   deletions_are_durable_ = true;
   ++count_;

@@ -82,6 +82,9 @@ class SegmentDeletion {
   /// How many segments were deleted since the last call, those before an error included.
   [[nodiscard]] std::uint64_t take_count() { return count_.exchange(0); }
 
+  /// Behind the last record of the last one deleted.
+  [[nodiscard]] Sequence deleted_before() const { return deleted_before_.load(); }
+
   /// What a request would delete now; changes nothing.
   [[nodiscard]] Result<Done> plan(const Request& request);
 
@@ -135,6 +138,7 @@ class SegmentDeletion {
   bool deletions_are_durable_ = false;  ///< Those of earlier openings too.
 
   std::atomic<std::uint64_t> count_{0};
+  std::atomic<Sequence> deleted_before_{0};
 
   std::mutex told_mutex_;
   std::set<std::string> told_unreadable_;

@@ -134,6 +134,7 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   Result<void> when_durable(Sequence target, DurableCallback callback);
   Result<void> rotate();
   Result<std::uint64_t> delete_segments_before(const Position& position);
+  void note_deletions();
   Result<CompactionReport> compact(const CompactionOptions& options);
   void start_compaction();
   std::optional<BackgroundTask::Clock::time_point> compaction_step();
@@ -500,6 +501,9 @@ Result<Appended> Wal::Impl::append_to(LogWriter& writer, const FrameBody& body,
 
 Result<void> Wal::Impl::sync() {
   NORI_TRY(check_usable());
+  if (is_read_only()) {
+    return {};  // it has appended nothing
+  }
   if (const auto* writer = writer_.load(std::memory_order_acquire); writer != nullptr) {
     if (auto failure = writer->failure(); failure) {
       return std::unexpected(*std::move(failure));
@@ -592,9 +596,18 @@ std::uint64_t Wal::Impl::active_segment_id() const {
   return scan_.end.segment_id;
 }
 
+// Those before an error count too.
+void Wal::Impl::note_deletions() {
+  segments_deleted_ += deletion_->take_count();
+  auto first = first_sequence_.load();
+  const auto left = deletion_->deleted_before();
+  while (first < left && !first_sequence_.compare_exchange_weak(first, left)) {
+  }
+}
+
 Result<std::uint64_t> Wal::Impl::delete_segments(const SegmentDeletion::Request& request) {
   const auto done = deletion_->run(request);
-  segments_deleted_ += deletion_->take_count();
+  note_deletions();
   return NORI_TRY(done).segments;
 }
 
@@ -671,7 +684,7 @@ std::optional<BackgroundTask::Clock::time_point> Wal::Impl::retention_step() {
   } catch (const std::bad_alloc&) {
     done = make_error(ErrorCode::io, "{}: out of memory", options_.directory.string());
   }
-  segments_deleted_ += deletion_->take_count();
+  note_deletions();
   observer_->events.deliver();
   const auto now = BackgroundTask::Clock::now();
   const std::lock_guard lock(background_mutex_);

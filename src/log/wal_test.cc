@@ -293,10 +293,9 @@ TEST_F(WalOpenTest, AReadOnlyLogDoesNotSayThatSomethingIsDurableThatIsNot) {
   auto writing = std::move(*wal_);
   auto& reading = open(OpenMode::read_only);
   EXPECT_EQ(code_of(reading.wait_durable(reading.current_position())), "invalid_argument");
-  EXPECT_EQ(code_of(reading.sync()), "invalid_argument");
+  ok(reading.sync());  // it has appended nothing
   ok(writing.sync());
   EXPECT_EQ(code_of(reading.wait_durable(reading.current_position())), "ok");
-  EXPECT_EQ(code_of(reading.sync()), "ok");
 }
 
 TEST_F(WalOpenTest, WhatTheSystemForbidsIsPermission) {

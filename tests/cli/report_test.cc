@@ -57,10 +57,18 @@ TEST_F(ReportTest, StatPrintsTheDocumentedFields) {
   const auto finished = run({"stat", log(), "--json"});
   ASSERT_TRUE(went_well(finished));
   const json stat = json::parse(finished.out);
-  EXPECT_EQ(names_in(stat),
-            (std::set<std::string>{"directory", "segments", "records", "first_sequence",
-                                   "next_sequence", "durable_mark", "bytes", "bytes_padding",
-                                   "bytes_torn", "damaged", "ring", "io", "opening", "holds"}));
+  EXPECT_EQ(
+      names_in(stat),
+      (std::set<std::string>{"directory", "segments", "records", "first_sequence", "next_sequence",
+                             "durable_mark", "bytes", "bytes_padding", "bytes_torn", "damaged",
+                             "ring", "io", "opening", "holds", "records_live", "record_bytes",
+                             "record_bytes_live", "tombstones", "segment_files"}));
+  EXPECT_EQ(names_in(stat["segment_files"][0]),
+            (std::set<std::string>{"file", "bytes", "bytes_padding", "records", "first_sequence",
+                                   "end_sequence", "records_live", "record_bytes",
+                                   "record_bytes_live", "tombstones"}));
+  EXPECT_EQ(stat["segment_files"].size(), segment_files(log()));
+  EXPECT_EQ(stat["records_live"], 300);
   EXPECT_EQ(names_in(stat["ring"]),
             (std::set<std::string>{"bytes", "bytes_used", "records", "reason"}));
   EXPECT_EQ(names_in(stat["io"]), (std::set<std::string>{"mode", "reason", "block_bytes"}));
@@ -255,6 +263,63 @@ TEST_F(ReportTest, GcOfAPlaceThatIsNotThereDeletesNothing) {
   }
   EXPECT_EQ(segment_files(log()), segments_before);
   EXPECT_EQ(dump_json().size(), 300U);
+}
+
+// --- compact, and what it would take
+
+// The mission page's five records, of which one counts.
+TEST_F(ReportTest, StatTellsHowMuchIsWasted) {
+  append("user:1\tv1\nuser:1\tv2\nuser:1\tv3\nuser:2\tv1\nuser:1\n");
+  const auto text = run({"stat", log(), "--segments"});
+  ASSERT_TRUE(went_well(text));
+  EXPECT_TRUE(text.out.contains("80 % of the records")) << text.out;
+  EXPECT_TRUE(text.out.contains("000000.wal")) << text.out;
+  const json stat = json::parse(run({"stat", log(), "--json"}).out);
+  EXPECT_EQ(stat["records"], 5);
+  EXPECT_EQ(stat["records_live"], 1);
+  EXPECT_EQ(stat["tombstones"], 1);
+  EXPECT_LT(stat["record_bytes_live"], stat["record_bytes"]);
+}
+
+TEST_F(ReportTest, CompactKeepsTheNewestRecordOfEachKey) {
+  append(many_lines(), kSmallSegments);
+  append(many_lines(), kSmallSegments);
+  const auto bytes_before = segment_bytes(log());
+  const json planned = json::parse(run({"compact", log(), "--dry-run", "--json"}).out);
+  EXPECT_EQ(segment_bytes(log()), bytes_before);
+  EXPECT_EQ(planned["dry_run"], true);
+  const auto finished = run({"compact", log(), "--json"});
+  ASSERT_TRUE(went_well(finished));
+  const json report = json::parse(finished.out);
+  EXPECT_EQ(names_in(report),
+            (std::set<std::string>{"dry_run", "files_before", "files_after", "bytes_before",
+                                   "bytes_after", "records_before", "records_after",
+                                   "tombstones_dropped", "files"}));
+  EXPECT_EQ(report["records_after"], planned["records_after"]);
+  EXPECT_EQ(bytes_before - segment_bytes(log()), report["bytes_before"].get<std::uint64_t>() -
+                                                     report["bytes_after"].get<std::uint64_t>());
+  EXPECT_LT(segment_bytes(log()), bytes_before);
+  const json stat = json::parse(run({"stat", log(), "--json"}).out);
+  EXPECT_EQ(stat["records_live"], 300);
+  EXPECT_TRUE(went_well(run({"verify", log()})));
+  EXPECT_EQ(dump_json({"--from", "seq:300"}).size(), 300U);
+}
+
+TEST_F(ReportTest, CompactLeavesAloneWhatLiesOutsideOfItsPlaces) {
+  append(many_lines(), kSmallSegments);
+  append(many_lines(), kSmallSegments);
+  const auto finished = run({"compact", log(), "--from", "seq:1", "--to", "seq:2"});
+  ASSERT_TRUE(went_well(finished));
+  EXPECT_TRUE(finished.out.starts_with("0 files to 0")) << finished.out;
+  EXPECT_EQ(dump_json().size(), 600U);
+}
+
+TEST_F(ReportTest, CompactOfAHeldLogIsRefused) {
+  RunningTool writer({"append", log(), "--ack", "appended"});
+  ASSERT_TRUE(writer.write("a\t1\n"));
+  ASSERT_TRUE(writer.read_line());
+  EXPECT_TRUE(failed_with(run({"compact", log()}), 3, ""));
+  EXPECT_TRUE(went_well(writer.wait()));
 }
 
 TEST_F(ReportTest, GcOfAHeldLogIsRefused) {

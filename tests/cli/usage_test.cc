@@ -12,7 +12,8 @@ namespace {
 
 using UsageTest = ToolTest;
 
-const Arguments kCommands = {"append", "dump", "tail", "stat", "verify", "gc", "consumer"};
+const Arguments kCommands = {"append", "dump",    "tail",     "stat",    "verify",
+                             "gc",     "compact", "snapshot", "consumer"};
 
 TEST_F(UsageTest, HelpNamesEveryCommand) {
   const auto finished = run({"--help"});
@@ -66,6 +67,8 @@ TEST_F(UsageTest, ACommandLineThatMakesNoSenseIsRefused) {
       {"gc", log(), "--before", "seq:1", "--max-age", "1d"},
       {"gc", log(), "--max-age", "7"},
       {"gc", log(), "--max-bytes", "0"},
+      {"compact"},
+      {"compact", log(), "--from", "time:2026-01-01"},
       {"consumer"},
       {"consumer", "list"},
       {"consumer", "read", log()},

@@ -182,6 +182,9 @@ TEST_F(CompactionTest, AnExpiredRecordGoesAndWhatItHidStaysHidden) {
   EXPECT_EQ(lines_of(*wal_), (Lines{"1 k2=v1", "2 k1=v2", "3 k3=v1"}));
   disk_.advance_ms(1001);
   segment({"k3=v2"});
+  // A clock that jumps makes nothing expire: what the log has seen does.
+  EXPECT_EQ(compact({.dry_run = true}).tombstones_dropped, 0);
+  open();
   compact();
   EXPECT_EQ(lines_of(*wal_), (Lines{"1 k2=v1", "4 k3=v2"}));
 }
