@@ -110,6 +110,7 @@ void add_snapshot(CLI::App& tool, Command& chosen) {
   CLI::App& snapshot = *tool.add_subcommand(
       "snapshot", "List or check a log's snapshots. Changes nothing; works beside a live writer.");
   snapshot.require_subcommand(1);
+  snapshot.footer("Example:\n  nori snapshot list fruit.store");
   add_one(snapshot, chosen, "list", "Print each snapshot, by its header and footer.", list);
   add_one(snapshot, chosen, "verify", "Read and check every byte of every snapshot.", verify);
 }
