@@ -38,11 +38,13 @@ LiveRecords all_records(Files files) {
   LiveRecords live;
   live.first_sequence = files.front().header.first_sequence;
   live.is_live.assign(files.back().summary.end_sequence - live.first_sequence, true);
+  live.is_dropped.resize(live.is_live.size());
   for (const auto& file : files) {
     const auto& summary = file.summary;
     const auto frames = summary.end_offset - file.header.first_offset - summary.padding_bytes;
     live.files.push_back({.records = summary.records,
-                          .bytes = frames - std::min(frames, summary.frames * kFrameHeaderBytes)});
+                          .bytes = frames - std::min(frames, summary.frames * kFrameHeaderBytes),
+                          .records_all = summary.records});
   }
   return live;
 }
@@ -229,12 +231,10 @@ class Compaction {
   }
 
   [[nodiscard]] bool is_worth_while() const {
-    LiveRecords::FileTotals left;
+    const auto left = totals(0, files_.size());
     std::uint64_t bytes_before = 0;
-    for (std::size_t i = 0; i < files_.size(); ++i) {
-      left.records += live_.files[i].records;
-      left.bytes += live_.files[i].bytes;
-      bytes_before += files_[i].bytes;
+    for (const auto& file : files_) {
+      bytes_before += file.bytes;
     }
     const auto bytes_after = compacted_bytes(left, context_.mode.block_bytes);
     return static_cast<double>(bytes_after) <=
@@ -265,45 +265,56 @@ class Compaction {
 
   Result<void> compact_group(std::size_t begin, std::size_t end) {
     const auto files = Files(files_).subspan(begin, end - begin);
-    LiveRecords::FileTotals left;
+    const auto left = totals(begin, end);
     std::uint64_t bytes_before = 0;
-    std::uint64_t records_before = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      left.records += live_.files[i].records;
-      left.bytes += live_.files[i].bytes;
-      left.dropped += live_.files[i].dropped;
-      bytes_before += files_[i].bytes;
-      records_before += files_[i].summary.records;
+    for (const auto& file : files) {
+      bytes_before += file.bytes;
     }
-    const auto bytes_expected = compacted_bytes(left, context_.mode.block_bytes);
-    if (bytes_expected >= bytes_before) {
-      std::ranges::for_each(files, [&](const SealedFile& file) { leave(file); });
-      return {};
-    }
+    auto bytes_after = compacted_bytes(left, context_.mode.block_bytes);
     const auto name = SegmentFile::compacted(files.front().name.first, files.back().name.last);
-    auto bytes_after = bytes_expected;
-    if (!options_.dry_run) {
+    bool is_replaced = bytes_after < bytes_before;
+    if (is_replaced && !options_.dry_run) {
       auto replaced = [&]() -> Result<bool> {
-        bytes_after = NORI_TRY(write(files, name, bytes_expected));
+        bytes_after = NORI_TRY(write(files, name, bytes_after));
         return replace(files, name, left.dropped != 0);
       }();
       if (!replaced || !*replaced) {
         static_cast<void>(directory_.remove(kCompactionName));
-        NORI_TRY(std::move(replaced));
-        // Deleted meanwhile, or wanted by somebody.
-        std::ranges::for_each(files, [&](const SealedFile& file) { leave(file); });
-        return {};
       }
+      is_replaced = NORI_TRY(std::move(replaced));
+    }
+    if (!is_replaced) {
+      std::ranges::for_each(files, [&](const SealedFile& file) { leave(file); });
+      // What is garbage in it stays, and so does what hides that further on.
+      may_drop_ = may_drop_ && left.records == left.records_all;
+      return {};
     }
     report_.files_before += files.size();
     report_.bytes_before += bytes_before;
-    report_.records_before += records_before;
+    report_.records_before += left.records_all;
     report_.files_after += 1;
     report_.bytes_after += bytes_after;
     report_.records_after += left.records;
     report_.tombstones_dropped += left.dropped;
     report_.files.push_back(name.name());
     return {};
+  }
+
+  // Of the files [begin, end): what will be left of them.
+  [[nodiscard]] LiveRecords::FileTotals totals(std::size_t begin, std::size_t end) const {
+    LiveRecords::FileTotals sum;
+    for (const auto& file : std::span(live_.files).subspan(begin, end - begin)) {
+      sum.records_all += file.records_all;
+      sum.records += file.records + (may_drop_ ? 0 : file.dropped);
+      sum.bytes += file.bytes + (may_drop_ ? 0 : file.dropped_bytes);
+      sum.dropped += may_drop_ ? file.dropped : 0;
+    }
+    return sum;
+  }
+
+  [[nodiscard]] bool is_wanted(Sequence sequence) const {
+    const auto index = sequence - live_.first_sequence;
+    return live_.is_live[index] || (!may_drop_ && live_.is_dropped[index]);
   }
 
   // compact.tmp, durable. Returns its size.
@@ -331,7 +342,7 @@ class Compaction {
     SegmentRangeReader reader(directory_, context_.log_id, range);
     std::uint64_t bytes_told = 0;
     while (const auto next = NORI_TRY(reader.next())) {
-      if (live_(next->record.sequence)) {
+      if (is_wanted(next->record.sequence)) {
         NORI_TRY(writer.add(next->record, next->epoch));
       } else if (next->record.ends_batch) {
         writer.end_batch();
@@ -370,6 +381,7 @@ class Compaction {
   DropRule rule_;
   std::vector<SealedFile> files_;
   LiveRecords live_;
+  bool may_drop_ = true;  ///< Nothing that a tombstone hides was left in an older file.
   CompactionReport report_;
 };
 

@@ -9,7 +9,8 @@
 //             range are void; removed, directory synced
 //
 // The oldest group goes first: when a tombstone goes, everything that it hides is gone for good.
-// A crash leaves compact.tmp, which is void, or void segments, which the next opening removes.
+// Once a group with garbage was left as it is, no tombstone goes any more. A crash leaves
+// compact.tmp, which is void, or void segments, which the next opening removes.
 
 #pragma once
 

@@ -101,6 +101,7 @@ class Finder {
         file.bytes_all += candidate.bytes;
         file.tombstones_all += candidate.is_tombstone;
         live_.is_live.resize(candidate.sequence - live_.first_sequence + 1);
+        live_.is_dropped.resize(live_.is_live.size());
       }
       if (!part.has(candidate)) {
         continue;
@@ -149,7 +150,9 @@ class Finder {
   void take(const Candidate& candidate) {
     auto& file = live_.files[candidate.file];
     if (candidate.may_go != 0) {
+      live_.is_dropped[candidate.sequence - live_.first_sequence] = true;
       ++file.dropped;
+      file.dropped_bytes += candidate.bytes;
       return;
     }
     live_.is_live[candidate.sequence - live_.first_sequence] = true;

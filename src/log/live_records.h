@@ -24,20 +24,18 @@ struct DropRule {
 /// The records that are left, by sequence, and what they take.
 struct LiveRecords {
   Sequence first_sequence = 0;
-  std::vector<bool> is_live;  ///< By sequence, from first_sequence on.
+  std::vector<bool> is_live;     ///< By sequence, from first_sequence on.
+  std::vector<bool> is_dropped;  ///< Likewise: the newest of its key, but gone by the DropRule.
   struct FileTotals {
     std::uint64_t records = 0;  ///< Left.
     std::uint64_t bytes = 0;    ///< Of those, as stored.
-    std::uint64_t dropped = 0;  ///< The newest of their key, but gone by the DropRule.
+    std::uint64_t dropped = 0;  ///< By the DropRule.
+    std::uint64_t dropped_bytes = 0;
     std::uint64_t records_all = 0;
     std::uint64_t bytes_all = 0;
     std::uint64_t tombstones_all = 0;
   };
   std::vector<FileTotals> files;
-
-  [[nodiscard]] bool operator()(Sequence sequence) const {
-    return is_live[sequence - first_sequence];
-  }
 };
 
 /// Told of what was read since; an error ends the search with it.

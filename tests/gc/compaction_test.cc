@@ -532,7 +532,8 @@ TEST_F(CompactionTest, EveryFlippedBitOfACompactedFileIsNoticed) {
 // What a log gives its compaction, with a step of the test's own.
 Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
                                       const CompactionStep& step,
-                                      const std::function<Sequence()>& limit) {
+                                      const std::function<Sequence()>& limit,
+                                      std::uint64_t target_bytes = 64 * kKiB) {
   const auto directory = *disk.open_directory("log", false);
   const auto log_id = (*SegmentReader::open(*directory, 0))->header()->log_id;
   std::mutex delete_mutex;
@@ -546,7 +547,7 @@ Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
                                   },
                                   .step = step,
                                   .seed = 1,
-                                  .target_bytes = 64 * kKiB};
+                                  .target_bytes = target_bytes};
   return compact_segments(context, {});
 }
 
@@ -567,6 +568,20 @@ TEST_F(CompactionTest, WhatIsDeletedMeanwhileStaysDeleted) {
   EXPECT_TRUE(report) << report.error().message;
   EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "3 b=1", "4 b=2"}));
   EXPECT_EQ(files(), (Lines{"000001.wal", "000002.wal", "000003.wal"}));
+}
+
+// Only what would become smaller is written anew: what an older file keeps must stay hidden.
+TEST_F(CompactionTest, ATombstoneStaysWhereAnOlderFileIsLeftAsItIs) {
+  open();
+  ASSERT_TRUE(wal_->append(Record::put("a", "1")));
+  segment({"k=1"});
+  segment({"-a", "b=1", "b=2", "b=3"});
+  const auto report = compact_with(
+      disk_, 2, [](std::uint64_t) -> Result<void> { return {}; }, [] { return Sequence{100}; }, 1);
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_EQ(files(), (Lines{"000000.wal", "000001-000001.wal", "000002.wal"}));
+  EXPECT_EQ(lines_of(*wal_), (Lines{"0 a=1", "1 k=1", "2 a=(deleted)", "5 b=3"}));
+  EXPECT_EQ(report->tombstones_dropped, 0);
 }
 
 // A consumer may come, or go back, while a compaction is at work.
