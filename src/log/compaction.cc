@@ -33,12 +33,9 @@ std::uint64_t compacted_bytes(const LiveRecords::FileTotals& left, std::uint64_t
          3 * block_bytes;
 }
 
-// All records of the files, for Keep::all.
+// What is left where all is kept.
 LiveRecords all_records(Files files) {
   LiveRecords live;
-  live.first_sequence = files.front().header.first_sequence;
-  live.is_live.assign(files.back().summary.end_sequence - live.first_sequence, true);
-  live.is_dropped.resize(live.is_live.size());
   for (const auto& file : files) {
     const auto& summary = file.summary;
     const auto frames = summary.end_offset - file.header.first_offset - summary.padding_bytes;
@@ -275,7 +272,7 @@ class Compaction {
     bool is_replaced = bytes_after < bytes_before;
     if (is_replaced && !options_.dry_run) {
       auto replaced = [&]() -> Result<bool> {
-        bytes_after = NORI_TRY(write(files, name, bytes_after));
+        bytes_after = NORI_TRY(write(files, name, bytes_after, records_before(begin)));
         return replace(files, name, left.dropped != 0);
       }();
       if (!replaced || !*replaced) {
@@ -312,13 +309,22 @@ class Compaction {
     return sum;
   }
 
-  [[nodiscard]] bool is_wanted(Sequence sequence) const {
-    const auto index = sequence - live_.first_sequence;
-    return live_.is_live[index] || (!may_drop_ && live_.is_dropped[index]);
+  [[nodiscard]] std::uint64_t records_before(std::size_t file) const {
+    std::uint64_t records = 0;
+    for (std::size_t i = 0; i < file; ++i) {
+      records += live_.files[i].records_all;
+    }
+    return records;
+  }
+
+  [[nodiscard]] bool is_wanted(std::uint64_t index) const {
+    return options_.keep == CompactionOptions::Keep::all || live_.is_live[index] ||
+           (!may_drop_ && live_.is_dropped[index]);
   }
 
   // compact.tmp, durable. Returns its size.
-  Result<std::uint64_t> write(Files files, const SegmentFile& name, std::uint64_t bytes_expected) {
+  Result<std::uint64_t> write(Files files, const SegmentFile& name, std::uint64_t bytes_expected,
+                              std::uint64_t first_index) {
     const auto& first = files.front().header;
     const auto& last = files.back().summary;
     SegmentHeader header;
@@ -342,7 +348,7 @@ class Compaction {
     SegmentRangeReader reader(directory_, context_.log_id, range);
     std::uint64_t bytes_told = 0;
     while (const auto next = NORI_TRY(reader.next())) {
-      if (is_wanted(next->record.sequence)) {
+      if (is_wanted(first_index + next->index)) {
         NORI_TRY(writer.add(next->record, next->epoch));
       } else if (next->record.ends_batch) {
         writer.end_batch();

@@ -15,8 +15,8 @@ namespace {
 
 struct Candidate {
   std::uint64_t high = 0;
-  std::uint64_t low = 0;  // of the key's hash
-  Sequence sequence = 0;
+  std::uint64_t low = 0;    // of the key's hash
+  std::uint64_t index = 0;  // in the range; rises with the sequence
   std::uint32_t bytes = 0;
   std::uint32_t file : 30 = 0;
   std::uint32_t is_tombstone : 1 = 0;
@@ -35,7 +35,7 @@ struct Part {
 // Of each key only the newest stays.
 void keep_newest(std::vector<Candidate>& candidates) {
   std::ranges::sort(candidates, std::ranges::greater{}, [](const Candidate& candidate) {
-    return std::tuple(candidate.high, candidate.low, candidate.sequence);
+    return std::tuple(candidate.high, candidate.low, candidate.index);
   });
   const auto rest = std::ranges::unique(candidates, {}, [](const Candidate& candidate) {
     return std::pair(candidate.high, candidate.low);
@@ -63,13 +63,14 @@ class Finder {
         end_(end) {}
 
   Result<LiveRecords> run() {
-    live_.first_sequence = files_.front().header.first_sequence;
     live_.files.resize(files_.size());
     std::uint64_t records = 0;
     for (const auto& file : files_) {
       records += file.summary.records;
     }
-    candidates_.reserve(std::min(candidates_most_, records));
+    // Where footers do not say how many there are, all: what is not used is not touched.
+    candidates_.reserve(end_ == RangeEnd::log_end ? candidates_most_
+                                                  : std::min(candidates_most_, records));
     parts_.push_back({});
     while (!parts_.empty()) {
       const auto part = parts_.back();
@@ -100,8 +101,8 @@ class Finder {
         ++file.records_all;
         file.bytes_all += candidate.bytes;
         file.tombstones_all += candidate.is_tombstone;
-        live_.is_live.resize(candidate.sequence - live_.first_sequence + 1);
-        live_.is_dropped.resize(live_.is_live.size());
+        live_.is_live.push_back(false);
+        live_.is_dropped.push_back(false);
       }
       if (!part.has(candidate)) {
         continue;
@@ -127,7 +128,7 @@ class Finder {
     Candidate candidate;
     candidate.high = hash.high64;
     candidate.low = hash.low64;
-    candidate.sequence = read.record.sequence;
+    candidate.index = read.index;
     candidate.bytes = static_cast<std::uint32_t>(read.record.bytes.size());
     candidate.file = static_cast<std::uint32_t>(read.file) & 0x3fff'ffffU;
     candidate.is_tombstone = record.op == Operation::remove ? 1 : 0;
@@ -150,12 +151,12 @@ class Finder {
   void take(const Candidate& candidate) {
     auto& file = live_.files[candidate.file];
     if (candidate.may_go != 0) {
-      live_.is_dropped[candidate.sequence - live_.first_sequence] = true;
+      live_.is_dropped[candidate.index] = true;
       ++file.dropped;
       file.dropped_bytes += candidate.bytes;
       return;
     }
-    live_.is_live[candidate.sequence - live_.first_sequence] = true;
+    live_.is_live[candidate.index] = true;
     ++file.records;
     file.bytes += candidate.bytes;
   }

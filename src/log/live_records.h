@@ -21,11 +21,11 @@ struct DropRule {
   std::uint64_t now_ms = 0;
 };
 
-/// The records that are left, by sequence, and what they take.
+/// The records that are left, by their place in the range: the first one is 0. (Not by sequence: of
+/// those a few bytes can claim many.)
 struct LiveRecords {
-  Sequence first_sequence = 0;
-  std::vector<bool> is_live;     ///< By sequence, from first_sequence on.
-  std::vector<bool> is_dropped;  ///< Likewise: the newest of its key, but gone by the DropRule.
+  std::vector<bool> is_live;
+  std::vector<bool> is_dropped;  ///< The newest of its key, but gone by the DropRule.
   struct FileTotals {
     std::uint64_t records = 0;  ///< Left.
     std::uint64_t bytes = 0;    ///< Of those, as stored.
@@ -42,8 +42,8 @@ struct LiveRecords {
 using CompactionStep = std::function<Result<void>(std::uint64_t bytes)>;
 
 /// Reads the range as often as `memory_bytes` makes needed: once, if that is 32 bytes for each key.
-/// Keys are told apart by 128 bits of XXH3 under a seed drawn for the purpose. A bit for each
-/// sequence of the range comes on top. Errors as SegmentRangeReader::next().
+/// Keys are told apart by 128 bits of XXH3 under a seed drawn for the purpose. Two bits for each
+/// record come on top. Errors as SegmentRangeReader::next().
 [[nodiscard]] Result<LiveRecords> find_live_records(io::Directory& directory, const LogId& log_id,
                                                     const std::vector<SealedFile>& files,
                                                     const DropRule& rule,

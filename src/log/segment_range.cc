@@ -57,7 +57,8 @@ SegmentRangeReader::SegmentRangeReader(io::Directory& directory, const LogId& lo
 Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
   for (;;) {
     if (auto record = records_.next(); record) {
-      return RangeRecord{.record = *std::move(record), .epoch = epoch_, .file = file_};
+      return RangeRecord{
+          .record = *std::move(record), .epoch = epoch_, .file = file_, .index = records_read_++};
     }
     const auto place = walker_.place();
     if (!records_.is_done()) {

@@ -31,6 +31,7 @@ struct RangeRecord {
   FrameRecord record;
   std::uint64_t epoch = 0;
   std::size_t file = 0;
+  std::uint64_t index = 0;  ///< How many were read before it.
 };
 
 /// Where a range ends.
@@ -64,6 +65,7 @@ class SegmentRangeReader {
   FrameRecords records_;
   std::uint64_t epoch_ = 0;
   std::size_t file_ = 0;
+  std::uint64_t records_read_ = 0;
   RotationPayload rotation_;
   std::uint64_t bytes_read_ = 0;
 };
