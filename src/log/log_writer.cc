@@ -691,6 +691,7 @@ WalkPoint LogWriter::end() const {
 }
 
 void LogWriter::add_stats(WalStats& stats) const {
+  stats.durable_sequence = turn_->durable.load();  // before the end, so as not to be beyond it
   {
     const std::lock_guard place(place_mutex_);
     stats.active_segment_id = placing_.id;
@@ -703,7 +704,6 @@ void LogWriter::add_stats(WalStats& stats) const {
     stats.ring_bytes_used = end_ - turn_->written.load();
   }
   stats.ring_bytes = ring_ == nullptr ? 0 : ring_->bytes();
-  stats.durable_sequence = turn_->durable.load();
   stats.flushes = flushes_.load();
   stats.failure = failure();
 }
