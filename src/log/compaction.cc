@@ -21,6 +21,7 @@ constexpr std::size_t kFrameRecordsBytes = 64 * 1024;
 // About what a record and a frame take beyond what is stored of them.
 constexpr std::uint64_t kRecordOverheadBytes = 3;
 constexpr std::uint64_t kFrameOverheadBytes = kFrameHeaderBytes + 3;
+constexpr int kAttemptsMax = 20;
 constexpr std::uint64_t kRecordFrontBytesMax = 3 * kVarintBytesMax;
 
 using Files = std::span<const SealedFile>;
@@ -407,7 +408,13 @@ Result<void> remove_void_segments(io::Directory& directory, const LogListing& li
 
 Result<CompactionReport> compact_segments(const CompactionContext& context,
                                           const CompactionOptions& options) {
-  return Compaction(context, options).run();
+  for (int attempt = 0;; ++attempt) {
+    auto report = Compaction(context, options).run();
+    // A file may be deleted between its listing and its reading: then with those that are left.
+    if (report || report.error().system_errno != ENOENT || attempt == kAttemptsMax) {
+      return report;
+    }
+  }
 }
 
 }  // namespace nori

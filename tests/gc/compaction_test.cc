@@ -584,6 +584,25 @@ TEST_F(CompactionTest, ATombstoneStaysWhereAnOlderFileIsLeftAsItIs) {
   EXPECT_EQ(report->tombstones_dropped, 0);
 }
 
+TEST_F(CompactionTest, WhatIsDeletedBeforeItIsReadIsPassedOver) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3", "b=1", "b=2"});
+  segment({"b=3"});
+  bool is_first = true;
+  const auto limit = [&] { return Sequence{100}; };
+  const auto step = [&](std::uint64_t) -> Result<void> {
+    if (std::exchange(is_first, false)) {  // it has read all of it once, and holds none of it open
+      EXPECT_EQ(*wal_->delete_segments_before({.sequence = 2}), 1);
+    }
+    return {};
+  };
+  const auto report = compact_with(disk_, 3, step, limit);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->files_before, 2);
+  EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "5 b=3"}));
+}
+
 // A consumer may come, or go back, while a compaction is at work.
 TEST_F(CompactionTest, WhatSomebodyComesToNeedMeanwhileStays) {
   open();
