@@ -214,6 +214,7 @@ Result<CompactionLimits> SegmentDeletion::compaction_limits() {
 }
 
 std::uint64_t SegmentDeletion::now_ms() {
+  const std::lock_guard lock(clock_mutex_);
   return clock_.now_ms(file_system_.now_ms(), GuardedClock::Running::now());
 }
 

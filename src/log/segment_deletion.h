@@ -134,7 +134,8 @@ class SegmentDeletion {
   const std::shared_ptr<Observer> observer_;
 
   std::mutex mutex_;
-  GuardedClock clock_;
+  std::mutex clock_mutex_;
+  GuardedClock clock_;                  ///< Guarded by clock_mutex_.
   bool deletions_are_durable_ = false;  ///< Those of earlier openings too.
 
   std::atomic<std::uint64_t> count_{0};
