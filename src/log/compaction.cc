@@ -26,9 +26,22 @@ constexpr std::uint64_t kRecordFrontBytesMax = 3 * kVarintBytesMax;
 
 using Files = std::span<const SealedFile>;
 
+std::uint64_t bytes_of(Files files) {
+  std::uint64_t bytes = 0;
+  for (const auto& file : files) {
+    bytes += file.bytes;
+  }
+  return bytes;
+}
+
+// What records take in a compacted file, without its frames.
+std::uint64_t record_bytes(const LiveRecords::FileTotals& left) {
+  return left.bytes + left.records * kRecordOverheadBytes;
+}
+
 // What a file of so much would take.
 std::uint64_t compacted_bytes(const LiveRecords::FileTotals& left, std::uint64_t block_bytes) {
-  const auto records = left.bytes + left.records * kRecordOverheadBytes;
+  const auto records = record_bytes(left);
   // The header, the rotation frame and the footer have a block each.
   return round_up(records + (records / kFrameRecordsBytes + 1) * kFrameOverheadBytes, block_bytes) +
          3 * block_bytes;
@@ -230,10 +243,7 @@ class Compaction {
 
   [[nodiscard]] bool is_worth_while() const {
     const auto left = totals(0, files_.size());
-    std::uint64_t bytes_before = 0;
-    for (const auto& file : files_) {
-      bytes_before += file.bytes;
-    }
+    const auto bytes_before = bytes_of(files_);
     const auto bytes_after = compacted_bytes(left, context_.mode.block_bytes);
     return static_cast<double>(bytes_after) <=
            static_cast<double>(bytes_before) * (1 - options_.garbage_ratio_min);
@@ -253,21 +263,17 @@ class Compaction {
     std::uint64_t bytes = 0;
     auto end = begin;
     do {
-      bytes += live_.files[end].bytes + live_.files[end].records * kRecordOverheadBytes;
+      bytes += record_bytes(live_.files[end]);
       ++end;
     } while (end < files_.size() &&
-             bytes + live_.files[end].bytes + live_.files[end].records * kRecordOverheadBytes <=
-                 context_.target_bytes);
+             bytes + record_bytes(live_.files[end]) <= context_.target_bytes);
     return end;
   }
 
   Result<void> compact_group(std::size_t begin, std::size_t end) {
     const auto files = Files(files_).subspan(begin, end - begin);
     const auto left = totals(begin, end);
-    std::uint64_t bytes_before = 0;
-    for (const auto& file : files) {
-      bytes_before += file.bytes;
-    }
+    const auto bytes_before = bytes_of(files);
     auto bytes_after = compacted_bytes(left, context_.mode.block_bytes);
     const auto name = SegmentFile::compacted(files.front().name.first, files.back().name.last);
     bool is_replaced = bytes_after < bytes_before;

@@ -698,11 +698,7 @@ std::optional<BackgroundTask::Clock::time_point> Wal::Impl::retention_step() {
 }
 
 Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
-  NORI_TRY(check_usable());
-  if (is_read_only()) {
-    return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
-                      options_.directory.string());
-  }
+  NORI_TRY(check_writable());
   if (options.memory_bytes < kMiB || options.garbage_ratio_min < 0 ||
       options.garbage_ratio_min > 1) {
     return make_error(ErrorCode::invalid_argument,

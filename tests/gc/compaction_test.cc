@@ -629,14 +629,13 @@ TEST(CompactionThreadsTest, APolicyCompactsByItself) {
   auto opened = Wal::open(options);
   ASSERT_TRUE(opened) << opened.error().message;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  std::uint64_t appended = 0;
   const auto has_compacted = [&] {
     return std::ranges::any_of(std::filesystem::directory_iterator(path), [](const auto& file) {
       return file.path().filename().string().find('-') != std::string::npos;
     });
   };
   while (!has_compacted() && std::chrono::steady_clock::now() < deadline) {
-    for (int i = 0; i < 100; ++i, ++appended) {
+    for (int i = 0; i < 100; ++i) {
       ASSERT_TRUE(opened->wal.append(Record::put(fmt::format("k{}", i), filled("v"))));
     }
   }
@@ -659,7 +658,6 @@ TEST(CompactionThreadsTest, EverybodyGoesOn) {
   ASSERT_TRUE(opened) << opened.error().message;
   auto& wal = opened->wal;
   std::atomic<bool> is_over{false};
-  std::atomic<Sequence> deleted{0};
   std::jthread appender([&] {
     for (int i = 0; i < 6000; ++i) {
       const auto key = fmt::format("k{}", i % 50);
