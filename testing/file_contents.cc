@@ -157,6 +157,7 @@ void FileContents::replace_current(PageState& state, PageRef page, SectorMask ch
   }
   state.current = std::move(page);
   state.dropped = without(state.dropped, changed);
+  state.disowned = without(state.disowned, changed);
 }
 
 void FileContents::write_page(std::uint64_t index, std::uint64_t from, std::uint64_t to,
@@ -282,6 +283,13 @@ void FileContents::write(std::uint64_t offset, ByteView bytes) {
                 });
 }
 
+void FileContents::disown(std::uint64_t offset, std::uint64_t bytes) {
+  for_each_page(offset, bytes, [&](std::uint64_t index, std::uint64_t from, std::uint64_t to) {
+    auto& state = page_at(index);
+    state.disowned = static_cast<SectorMask>(state.disowned | sectors_between(from, to));
+  });
+}
+
 void FileContents::change_size(std::uint64_t bytes) {
   size_ = bytes;
   if (size_changes_.size() == kSizeChangesMax) {
@@ -374,7 +382,7 @@ void FileContents::take_sectors(PageState& state, const PageRef& from, SectorMas
     return;
   }
   state.durable = merged(state.durable, from, sectors);
-  state.promised = static_cast<SectorMask>(state.promised | sectors);
+  state.promised = static_cast<SectorMask>(state.promised | without(sectors, state.disowned));
   const auto unsynced = sectors_newer(state.current, state.durable);
   state.dropped = static_cast<SectorMask>(state.dropped & unsynced);
   std::erase_if(state.older,

@@ -68,6 +68,8 @@ class FileContents {
   /// Returns the bytes read: fewer at the end of the file.
   [[nodiscard]] std::size_t read(std::uint64_t offset, ByteSpan into) const;
   void write(std::uint64_t offset, ByteView bytes);
+  /// The write of these bytes has failed. A sync may carry what it left, and promises it to nobody.
+  void disown(std::uint64_t offset, std::uint64_t bytes);
   void resize(std::uint64_t bytes);
   /// Gives [offset, offset + bytes) blocks, and the file the size to cover it.
   void allocate(std::uint64_t offset, std::uint64_t bytes);
@@ -147,6 +149,8 @@ class FileContents {
     SectorMask dropped = 0;
     /// Sectors whose durable bytes a sync or durable write carried, rather than luck.
     SectorMask promised = 0;
+    /// Sectors that a failed write was the last to change.
+    SectorMask disowned = 0;
     bool listed = false;  ///< In unsynced_pages_.
   };
 

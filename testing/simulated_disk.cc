@@ -261,6 +261,7 @@ class SimulatedDisk::State final : public std::enable_shared_from_this<State> {
       const std::map<InodeNumber, std::pair<InodeNumber, std::string>>& names_before);
 
   void write_now(Inode& inode, io::Access access, std::uint64_t offset, ByteView bytes);
+  void write_and_fail(Inode& inode, io::Access access, std::uint64_t offset, ByteView left);
   void settle_write(WriteInFlight& write);
   [[nodiscard]] std::uint64_t prefix_in_sectors(std::uint64_t offset, std::uint64_t bytes);
   void note_access(Inode& inode, io::Access access);
@@ -674,6 +675,11 @@ void State::write_now(Inode& inode, io::Access access, std::uint64_t offset, Byt
   inode.contents.write(offset, bytes);
 }
 
+void State::write_and_fail(Inode& inode, io::Access access, std::uint64_t offset, ByteView left) {
+  write_now(inode, access, offset, left);
+  inode.contents.disown(offset, left.size());
+}
+
 /// How much of a write that was cut short has been written: none, some or all of its sectors.
 std::uint64_t State::prefix_in_sectors(std::uint64_t offset, std::uint64_t bytes) {
   const auto first = offset / options_.sector_bytes;
@@ -736,14 +742,14 @@ Result<void> State::write_at(const HandleOrigin& origin, Inode& inode, io::Acces
   if (fate.end != End::completes) {
     const bool is_whole = fate.takes_effect;
     const auto written = is_whole ? bytes.size() : prefix_in_sectors(offset, bytes.size());
-    write_now(inode, access, offset, bytes.first(written));
+    write_and_fail(inode, access, offset, bytes.first(written));
     if (fate.drops_pages && is_whole && access == io::Access::write_buffered) {
       inode.contents.drop(offset, bytes.size());
     }
     return fate.result();
   }
   if (writes_hit_no_space_) {
-    write_now(inode, access, offset, bytes.first(prefix_in_sectors(offset, bytes.size())));
+    write_and_fail(inode, access, offset, bytes.first(prefix_in_sectors(offset, bytes.size())));
     return std::unexpected(system_error(ENOSPC, "write", origin.path.native()));
   }
   if (!fits(inode, offset, bytes.size())) {
@@ -752,7 +758,7 @@ Result<void> State::write_at(const HandleOrigin& origin, Inode& inode, io::Acces
          end - offset < bytes.size() && fits(inode, offset, end - offset); end += kPageBytes) {
       written = end - offset;
     }
-    write_now(inode, access, offset, bytes.first(written));
+    write_and_fail(inode, access, offset, bytes.first(written));
     return std::unexpected(system_error(ENOSPC, "write", origin.path.native()));
   }
   write_now(inode, access, offset, bytes);

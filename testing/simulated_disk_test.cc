@@ -1152,6 +1152,21 @@ TEST_F(SimulatedDiskTest, BytesThatSurvivedByLuckMayChange) {
   EXPECT_EQ(disk_->durable_bytes_changed(), 2U);
 }
 
+// A failed write promises nothing, not even when another thread's sync carries what it left.
+TEST_F(SimulatedDiskTest, WhatAFailedWriteLeftMayChange) {
+  const auto file = make("0.wal");
+  ASSERT_TRUE(write(*file, 0, std::string(4096, 'a'), true));
+  disk_->fail_nth(Operation::write, 0, EIO, Repeat::once, true);
+  EXPECT_FALSE(write(*file, 4096, std::string(4096, 'b')));
+  ASSERT_TRUE(file->sync());
+  ASSERT_TRUE(write(*file, 4096, std::string(4096, 'c'), true));
+  EXPECT_EQ(disk_->durable_bytes_changed(), 0U);
+  ASSERT_TRUE(write(*file, 4096, "x"));
+  EXPECT_EQ(disk_->durable_bytes_changed(), 1U) << "what was written since is promised";
+  ASSERT_TRUE(write(*file, 0, "x"));
+  EXPECT_EQ(disk_->durable_bytes_changed(), 2U) << "what was promised before stays so";
+}
+
 TEST_F(SimulatedDiskTest, SpaceCutOffMayBeWrittenAnewOnceTheCutIsSynced) {
   const auto file = make("0.wal");
   ASSERT_TRUE(write(*file, 0, "abcdef", true));
