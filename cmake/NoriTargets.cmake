@@ -11,7 +11,7 @@ endfunction()
 
 # nori_add_library(NAME FOLDERS folder... [USES library...] [LINKS library...])
 #
-# One OBJECT library nori_FOLDER for each folder of src/, and one library nori_NAME (static, or
+# One OBJECT library nori_FOLDER_objects for each folder of src/, and one library nori_NAME (static, or
 # shared with BUILD_SHARED_LIBS) of all of them, known and exported as nori::NAME. USES shows in
 # its headers, LINKS does not.
 function(nori_add_library name)
@@ -23,16 +23,16 @@ function(nori_add_library name)
     if(NOT sources)
       continue()
     endif()
-    add_library(nori_${folder} OBJECT ${sources})
-    target_compile_features(nori_${folder} PUBLIC cxx_std_23)
-    target_include_directories(nori_${folder} PRIVATE "${PROJECT_SOURCE_DIR}/include"
+    add_library(nori_${folder}_objects OBJECT ${sources})
+    target_compile_features(nori_${folder}_objects PUBLIC cxx_std_23)
+    target_include_directories(nori_${folder}_objects PRIVATE "${PROJECT_SOURCE_DIR}/include"
                                                       "${PROJECT_SOURCE_DIR}/src")
-    target_link_libraries(nori_${folder} PRIVATE ${arg_USES} ${arg_LINKS})
-    set_target_properties(nori_${folder} PROPERTIES CXX_EXTENSIONS OFF)
+    target_link_libraries(nori_${folder}_objects PRIVATE ${arg_USES} ${arg_LINKS})
+    set_target_properties(nori_${folder}_objects PROPERTIES CXX_EXTENSIONS OFF)
     if(BUILD_SHARED_LIBS)
-      set_target_properties(nori_${folder} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+      set_target_properties(nori_${folder}_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
     endif()
-    list(APPEND objects $<TARGET_OBJECTS:nori_${folder}>)
+    list(APPEND objects $<TARGET_OBJECTS:nori_${folder}_objects>)
   endforeach()
   if(NOT objects)
     return()
