@@ -186,32 +186,12 @@ Result<SnapshotWritten> SnapshotFileWriter::finish() {
   }
   SnapshotWritten written;
   written.file = *std::move(file);
-  if (const auto removed = remove_older(written); !removed) {
+  if (const auto removed = remove_older_snapshots(*snapshots_, header_.log_id, options_.retain,
+                                                  written.removed);
+      !removed) {
     written.not_removed = removed.error();
   }
   return written;
-}
-
-// Those before the newest `retain` valid ones. What is of another log, or of a newer version, is
-// not ours to remove.
-Result<void> SnapshotFileWriter::remove_older(SnapshotWritten& written) {
-  const auto files = NORI_TRY(list_snapshot_files(*snapshots_));
-  std::uint32_t kept = 0;
-  std::size_t end = files.size();
-  while (end > 0 && kept < options_.retain) {
-    --end;
-    kept += files[end].valid && files[end].log_id == header_.log_id.bytes ? 1 : 0;
-  }
-  for (std::size_t i = 0; i < end; ++i) {
-    if (files[i].log_id == header_.log_id.bytes || !files[i].log_id) {
-      NORI_TRY(snapshots_->remove(files[i].name));
-      written.removed.push_back(files[i].name);
-    }
-  }
-  if (written.removed.empty()) {
-    return {};
-  }
-  return snapshots_->sync();
 }
 
 }  // namespace nori

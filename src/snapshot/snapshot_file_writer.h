@@ -40,7 +40,6 @@ class SnapshotFileWriter {
   [[nodiscard]] Result<void> end_block();
   [[nodiscard]] Result<void> write_out();
   [[nodiscard]] Result<SnapshotFile> make_durable();
-  [[nodiscard]] Result<void> remove_older(SnapshotWritten& written);
   /// Keeps what failed, and leaves nothing behind.
   void fail(const Error& error);
   void give_up() noexcept;

@@ -196,4 +196,23 @@ void refuse_other_logs(std::vector<SnapshotFile>& files, const LogId& log_id) {
   }
 }
 
+Result<void> remove_older_snapshots(io::Directory& snapshots, const LogId& log_id,
+                                    std::uint32_t retain, std::vector<std::string>& removed) {
+  const auto files = NORI_TRY(list_snapshot_files(snapshots));
+  std::uint32_t kept = 0;
+  std::size_t end = files.size();
+  while (end > 0 && kept < retain) {
+    --end;
+    kept += files[end].valid && files[end].log_id == log_id.bytes ? 1 : 0;
+  }
+  const auto removed_before = removed.size();
+  for (std::size_t i = 0; i < end; ++i) {
+    if (files[i].log_id == log_id.bytes || !files[i].log_id) {
+      NORI_TRY(snapshots.remove(files[i].name));
+      removed.push_back(files[i].name);
+    }
+  }
+  return removed.size() == removed_before ? Result<void>{} : snapshots.sync();
+}
+
 }  // namespace nori

@@ -52,6 +52,13 @@ inline constexpr std::string_view kNextSnapshotName = "next.tmp";
 /// What makes a listed file invalid because it is of another log.
 void refuse_other_logs(std::vector<SnapshotFile>& files, const LogId& log_id);
 
+/// Removes what lies before the newest `retain` valid snapshots of this log, oldest first, and adds
+/// the names to `removed`. Durable on return. What is of another log, or of a newer version, is not
+/// ours to remove.
+[[nodiscard]] Result<void> remove_older_snapshots(io::Directory& snapshots, const LogId& log_id,
+                                                  std::uint32_t retain,
+                                                  std::vector<std::string>& removed);
+
 /// A snapshot's file, header and footer checked.
 struct OpenSnapshotFile {
   std::unique_ptr<io::File> file;
