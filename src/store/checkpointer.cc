@@ -1,0 +1,118 @@
+#include "store/checkpointer.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "log/log_access.h"
+#include "nori/snapshot.h"
+#include "snapshot/snapshot_files.h"
+#include "store/contents.h"
+
+namespace nori {
+namespace {
+
+// Of those that are valid; nothing without one.
+Result<std::optional<Sequence>> oldest_snapshot(const Wal& wal) {
+  const auto log = NORI_TRY(LogAccess::to(wal));
+  auto files = NORI_TRY(list_snapshots(*log.directory));
+  refuse_other_logs(files, log.log_id);
+  const auto oldest = std::ranges::find_if(files, &SnapshotFile::valid);
+  return oldest == files.end() ? std::nullopt : std::optional(oldest->sequence);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpointer>> Checkpointer::open(Wal& wal, const StoreOptions& options) {
+  const Sequence from = NORI_TRY(oldest_snapshot(wal)).value_or(0);
+  auto cursor = NORI_TRY(wal.consumer(kStoreCursorName, {.from = from, .max_lag_bytes = 0}));
+  std::unique_ptr<Checkpointer> checkpointer(new Checkpointer(wal, options, std::move(cursor)));
+  // A crash may have come between the removal of a snapshot and this.
+  NORI_TRY(checkpointer->cursor_.commit(Position{.sequence = from}));
+  NORI_TRY(checkpointer->cursor_.flush());
+  return checkpointer;
+}
+
+Result<CheckpointReport> Checkpointer::write(const StoreView::Impl& view, std::int64_t expired_ms,
+                                             const Request& request) {
+  const auto written = NORI_TRY(write_snapshot(view, expired_ms, request.keep));
+  if (request.keep == Keep::only_this) {
+    NORI_TRY(read_back(written.file));
+  }
+  CheckpointReport report{.sequence = written.file.sequence,
+                          .entries = written.file.entries,
+                          .bytes = written.file.bytes,
+                          .snapshots_removed = written.removed.size(),
+                          .segments_deleted = 0,
+                          .not_removed = written.not_removed};
+  if (const auto cleaned = clean_up(request, report); !cleaned) {
+    report.not_removed = cleaned.error();
+  }
+  return report;
+}
+
+Result<SnapshotWritten> Checkpointer::write_snapshot(const StoreView::Impl& view,
+                                                     std::int64_t expired_ms, Keep keep) {
+  auto snapshots = options_.snapshots;
+  if (keep == Keep::only_this) {
+    snapshots.retain = UINT32_MAX;  // until this one has been read back
+  }
+  auto writer =
+      NORI_TRY(SnapshotWriter::begin(wal_, Position{.sequence = view.sequence}, snapshots));
+  IndexCursor cursor(view.index);
+  for (cursor.seek_first(); cursor.item() != nullptr; cursor.next()) {
+    const auto& item = *cursor.item();
+    if (item.has_expired(expired_ms)) {
+      continue;
+    }
+    const auto version = view.lives->version_of(item);
+    NORI_TRY(writer.add({.key = item.key(),
+                         .value = item.value(),
+                         .epoch = version.epoch,
+                         .sequence = version.sequence,
+                         .expires_at = expiry_of(item)}));
+  }
+  return writer.finish();
+}
+
+Result<void> Checkpointer::read_back(const SnapshotFile& file) {
+  const auto opened = NORI_TRY(SnapshotReader::open(
+      options_.wal.directory,
+      {.at = file.sequence, .verify = true, .file_system = options_.wal.file_system}));
+  if (opened.reader && opened.reader->file().entries == file.entries) {
+    return {};
+  }
+  const auto log = NORI_TRY(LogAccess::to(wal_));
+  const auto snapshots = NORI_TRY(find_snapshots(*log.directory));
+  NORI_TRY(snapshots->remove(file.name));
+  NORI_TRY(snapshots->sync());
+  return make_error(ErrorCode::damaged,
+                    "{}: what was written does not read back ({}); it was removed again",
+                    (snapshots->path() / file.name).string(),
+                    opened.skipped.empty() ? "another file" : opened.skipped.front().reason);
+}
+
+Result<void> Checkpointer::clean_up(const Request& request, CheckpointReport& report) {
+  if (request.keep == Keep::only_this) {
+    const auto log = NORI_TRY(LogAccess::to(wal_));
+    const auto snapshots = NORI_TRY(find_snapshots(*log.directory));
+    std::vector<std::string> removed;
+    const auto done = remove_older_snapshots(*snapshots, log.log_id, 1, removed);
+    report.snapshots_removed += removed.size();
+    NORI_TRY(std::move(done));
+  }
+  const auto oldest = Position{.sequence = NORI_TRY(oldest_snapshot(wal_)).value_or(0)};
+  NORI_TRY(cursor_.commit(oldest));
+  NORI_TRY(cursor_.flush());
+  if (request.delete_segments) {
+    report.segments_deleted = NORI_TRY(wal_.delete_segments_before(oldest));
+  }
+  return {};
+}
+
+Result<void> Checkpointer::close() { return cursor_.close(); }
+
+}  // namespace nori

@@ -1,0 +1,243 @@
+#include "store/loader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/make_error.h"
+#include "base/try.h"
+#include "nori/snapshot.h"
+#include "store/changes.h"
+
+namespace nori {
+namespace {
+
+/// Beside a live writer a checkpoint may delete what is being read; then it is read anew.
+constexpr int kAttemptsMax = 10;
+
+// One stretch of the keys: entries of the snapshot, and what the log says about them.
+class Part {
+ public:
+  Part(std::optional<SnapshotReader> snapshot, Changes& changes, std::shared_ptr<Lives> lives)
+      : snapshot_(std::move(snapshot)), changes_(changes), lives_(std::move(lives)) {}
+
+  // The first entry of the snapshot's part is read: its key is where this part begins.
+  Result<void> begin() { return read_next(); }
+  [[nodiscard]] const std::optional<SnapshotEntry>& next_entry() const { return entry_; }
+
+  // Changes [first, end) of `all` belong to this part.
+  Result<void> build(std::span<const Change> all, std::size_t first, std::size_t end) {
+    VersionGiver versions(*lives_);
+    while (entry_ || first < end) {
+      const int order = !entry_ ? 1 : first == end ? -1 : entry_->key.compare(all[first].key());
+      if (order < 0) {
+        ItemRef item(Item::make(entry_->key, entry_->value, entry_->expires_at));
+        versions.give(*item, entry_->epoch, entry_->sequence);
+        add(std::move(item));
+        ++snapshot_entries;
+      } else {
+        const bool is_removal = all[first].is_removal();
+        auto item = changes_.take(first++);
+        if (!is_removal) {
+          add(std::move(item));
+        }
+      }
+      if (order <= 0) {
+        snapshot_entries += order == 0 ? 1 : 0;
+        NORI_TRY(read_next());
+      }
+    }
+    return {};
+  }
+
+  IndexBuilder builder;
+  Contents::Sums sums;
+  std::uint64_t snapshot_entries = 0;
+
+ private:
+  void add(ItemRef item) {
+    sums.add(*item);
+    builder.add(std::move(item));
+  }
+  Result<void> read_next() {
+    if (snapshot_) {
+      entry_ = NORI_TRY(snapshot_->next());
+    }
+    return {};
+  }
+
+  std::optional<SnapshotReader> snapshot_;
+  std::optional<SnapshotEntry> entry_;
+  Changes& changes_;
+  const std::shared_ptr<Lives> lives_;
+};
+
+// Runs `work` of each part on a thread of its own, the first on this one.
+template <typename Work>
+Result<void> run_all(std::vector<Part>& parts, Work&& work) {
+  std::vector<Result<void>> done(parts.size());
+  std::vector<std::exception_ptr> thrown(parts.size());
+  const auto run = [&](std::size_t i) {
+    try {
+      done[i] = work(parts[i], i);
+    } catch (...) {
+      thrown[i] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (std::size_t i = 1; i < parts.size(); ++i) {
+      others.emplace_back(run, i);
+    }
+    run(0);
+  }
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (thrown[i]) {
+      std::rethrow_exception(thrown[i]);
+    }
+    NORI_TRY(std::move(done[i]));
+  }
+  return {};
+}
+
+// All records from `from` on.
+Result<void> replay(const Wal& wal, Sequence from, Changes& changes, LoadedStore& loaded) {
+  auto reader = NORI_TRY(wal.read_from(from));
+  loaded.end = from;
+  for (;;) {
+    const auto entry = NORI_TRY(reader.next());
+    if (!entry) {
+      loaded.end = std::max(loaded.end, reader.position().sequence);
+      return {};
+    }
+    changes.add(*entry);
+    loaded.bytes_behind += log_bytes_of(entry->key.size(), entry->value.size());
+    loaded.newest_ms = std::max(loaded.newest_ms, ms_of(entry->time));
+    loaded.end = entry->end.sequence;
+    ++loaded.recovery.records_replayed;
+  }
+}
+
+Result<void> build(std::optional<SnapshotReader> snapshot, Changes& changes,
+                   std::shared_ptr<Lives> lives, unsigned threads, LoadedStore& loaded) {
+  const auto all = changes.settle();
+  std::vector<Part> parts;
+  std::vector<std::size_t> firsts{0};
+  if (snapshot) {
+    for (auto& reader : snapshot->split(threads)) {
+      Part part(std::move(reader), changes, lives);
+      NORI_TRY(part.begin());
+      if (!parts.empty() && part.next_entry()) {
+        firsts.push_back(changes.first_from(part.next_entry()->key));
+      } else if (!parts.empty()) {
+        continue;  // an empty part
+      }
+      parts.push_back(std::move(part));
+    }
+  }
+  if (!snapshot || parts.empty()) {
+    for (unsigned i = 0; i < threads; ++i) {
+      parts.emplace_back(std::nullopt, changes, lives);
+      if (i > 0) {
+        firsts.push_back(all.size() * i / threads);
+      }
+    }
+  }
+  firsts.push_back(all.size());
+  NORI_TRY(run_all(
+      parts, [&](Part& part, std::size_t i) { return part.build(all, firsts[i], firsts[i + 1]); }));
+  IndexBuilder builder;
+  Contents::Sums sums;
+  for (auto& part : parts) {
+    builder.append(std::move(part.builder));
+    sums.add(part.sums);
+    loaded.recovery.snapshot_entries += part.snapshot_entries;
+  }
+  loaded.contents = Contents(builder.finish(), std::move(lives), sums);
+  return {};
+}
+
+// With the newest snapshot before those skipped that header and footer say is whole.
+Result<LoadedStore> load_once(const Wal& wal, const WalOptions& options, unsigned threads,
+                              std::vector<SkippedSnapshot>& skipped, bool& snapshot_is_bad) {
+  LoadedStore loaded;
+  snapshot_is_bad = false;
+  SnapshotReadOptions reading{.file_system = options.file_system};
+  if (!skipped.empty()) {
+    reading.before = skipped.back().sequence;
+  }
+  auto found = NORI_TRY(SnapshotReader::open(options.directory, reading));
+  skipped.insert(skipped.end(), found.skipped.begin(), found.skipped.end());
+  Sequence from = 0;
+  std::string name;
+  if (found.reader) {
+    const auto& file = found.reader->file();
+    name = file.name;
+    from = file.sequence;
+    loaded.newest_ms = ms_of(file.created);
+    loaded.recovery.snapshot = from;
+  }
+  auto lives = std::make_shared<Lives>();
+  Changes changes(*lives, threads);
+  if (auto read = replay(wal, from, changes, loaded); !read) {
+    if (read.error().code == ErrorCode::gone) {
+      return make_error(
+          ErrorCode::gone, "{}: a store's log has to go back to {}, and begins at record {}{}",
+          options.directory.string(),
+          found.reader ? fmt::format("record {}, where snapshot {} ends", from, name)
+                       : std::string("record 0, without a snapshot"),
+          wal.stats().first_sequence,
+          skipped.empty() ? "" : fmt::format("; not valid: {}", skipped.front().reason));
+    }
+    return std::unexpected(std::move(read).error());
+  }
+  auto built = build(std::move(found.reader), changes, std::move(lives), threads, loaded);
+  if (!built) {
+    if (built.error().code == ErrorCode::damaged) {  // only a snapshot is read by then
+      snapshot_is_bad = true;
+      skipped.push_back({.name = name, .sequence = from, .reason = built.error().message});
+    }
+    return std::unexpected(std::move(built).error());
+  }
+  return loaded;
+}
+
+}  // namespace
+
+Result<LoadedStore> load_store(const Wal& wal, const WalOptions& options, unsigned threads) {
+  const auto began = std::chrono::steady_clock::now();
+  std::vector<SkippedSnapshot> skipped;
+  for (int attempt = 1;;) {
+    bool snapshot_is_bad = false;
+    auto loaded = load_once(wal, options, threads, skipped, snapshot_is_bad);
+    if (loaded) {
+      if (options.mode != OpenMode::read_only) {
+        loaded->end = wal.current_position().sequence;  // compaction may have taken the last ones
+      }
+      loaded->recovery.skipped_snapshots = std::move(skipped);
+      loaded->recovery.time_taken = std::chrono::duration_cast<std::chrono::microseconds>(
+          std::chrono::steady_clock::now() - began);
+      return loaded;
+    }
+    if (snapshot_is_bad) {
+      continue;  // with the one before
+    }
+    auto& error = loaded.error();
+    if (error.code == ErrorCode::gone) {
+      if (options.mode == OpenMode::read_only && attempt++ < kAttemptsMax) {
+        skipped.clear();
+        continue;
+      }
+      error.code = ErrorCode::damaged;
+    }
+    return std::unexpected(std::move(error));
+  }
+}
+
+}  // namespace nori
