@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts each bug of tests/mutants/ back, one at a time, and sees whether a test notices.
 
-  scripts/mutants.py [--only WORD] [--markdown FILE] [--jobs N]
+  scripts/mutants.py [--only WORD...] [--markdown FILE] [--jobs N]
 
 A mutant is a patch that begins with two lines:
 
@@ -131,13 +131,14 @@ def noticed_by_all(jobs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help="those with this in their name")
+    parser.add_argument("--only", nargs="+", default=[""],
+                        help="those with one of these in their name")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
 
     mutants = [Mutant(path) for path in sorted((ROOT / "tests" / "mutants").glob("*.patch"))
-               if arguments.only in path.name]
+               if any(word in path.name for word in arguments.only)]
     SOURCE.mkdir(parents=True, exist_ok=True)
     copy_tree()
     configure()
