@@ -32,6 +32,7 @@ struct Arguments {
   std::string directory = (std::filesystem::current_path() / "build" / "bench").string();
   double seconds = 0;
   std::uint32_t rounds = 0;
+  std::uint64_t store_keys = 0;
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
@@ -53,6 +54,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "How many rounds; twice as many where a disk is "
                  "waited for")
       ->check(CLI::PositiveNumber);
+  app.add_option("--store-keys", arguments.store_keys,
+                 "Keys in the rows of the store, a multiple of 100")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--list", arguments.list, "Name the rows");
   app.add_flag("--codecs", arguments.codecs, "Encoding, decoding and checksums alone");
 }
@@ -65,6 +69,9 @@ Setting setting_of(const Arguments& arguments) {
   }
   if (arguments.rounds > 0) {
     setting.rounds = arguments.rounds;
+  }
+  if (arguments.store_keys > 0) {
+    setting.store_keys = (arguments.store_keys + 99) / 100 * 100;
   }
   return setting;
 }

@@ -30,6 +30,14 @@ namespace nori::bench {
 [[nodiscard]] Row verify_row(const Setting& setting);
 [[nodiscard]] Row open_row(const Setting& setting);
 [[nodiscard]] Row open_10k_row(const Setting& setting);
+[[nodiscard]] Row store_put_row(const Setting& setting);
+[[nodiscard]] Row store_batch_row(const Setting& setting);
+[[nodiscard]] Row store_ascending_row(const Setting& setting);
+[[nodiscard]] Row store_durable_64_row(const Setting& setting);
+[[nodiscard]] Row store_get_row(const Setting& setting);
+[[nodiscard]] Row store_scan_row(const Setting& setting);
+[[nodiscard]] Row store_open_row(const Setting& setting);
+[[nodiscard]] Row store_checkpoint_row(const Setting& setting);
 
 struct RowKind {
   std::string_view name;
@@ -57,6 +65,14 @@ inline constexpr RowKind kRows[] = {
     {"verify", verify_row},
     {"open", open_row},
     {"open-10k", open_10k_row},
+    {"store-put", store_put_row},
+    {"store-batch", store_batch_row},
+    {"store-ascending", store_ascending_row},
+    {"store-durable-64", store_durable_64_row},
+    {"store-get", store_get_row},
+    {"store-scan", store_scan_row},
+    {"store-open", store_open_row},
+    {"store-checkpoint", store_checkpoint_row},
 };
 
 }  // namespace nori::bench

@@ -22,6 +22,8 @@ struct Setting {
   std::uint64_t open_bytes = 4 * kGiB;
   std::uint64_t many_segments = 10'000;
   std::uint64_t many_logs = 1000;
+  /// Of the store's rows; a multiple of 100.
+  std::uint64_t store_keys = 1'000'000;
   /// Of the row that looks for pauses.
   double minute_seconds = 60;
   double minute_mb_per_s = 1000;
@@ -34,6 +36,7 @@ struct Setting {
             .open_bytes = 256 * kMiB,
             .many_segments = 100,
             .many_logs = 50,
+            .store_keys = 20'000,
             .minute_seconds = 1};
   }
 };
