@@ -10,7 +10,7 @@
 // separators above it, so they share what those two share; heads begin behind that, at `skip`.
 // Separators are as short as can be (Bayer and Unterauer, "Prefix B-trees").
 //
-// Compared with std::map and absl::btree_map in docs/decisions/0007-store.md.
+// Compared with std::map and absl::btree_map in docs/decisions/0007-a-store-is-a-tree-of-shared-nodes.md.
 
 #pragma once
 
