@@ -16,7 +16,7 @@ constexpr std::size_t kMany = 1 << 18;
 
 }  // namespace
 
-void Change::make_head(std::size_t skip) noexcept { head_ = head_of(key(), skip); }
+void Change::make_head(std::size_t skip) noexcept { head_ = head_of<std::uint64_t>(key(), skip); }
 
 bool Change::is_before(const Change& a, const Change& b) noexcept {
   if (a.head_ != b.head_) {

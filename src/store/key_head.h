@@ -1,8 +1,10 @@
-// Keys by their heads: eight bytes as one number, compared before anything else is.
+// Keys by their heads: some of their bytes as a number, compared before anything else is.
 
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -16,19 +18,20 @@ namespace nori {
                                   a.begin());
 }
 
-/// The eight bytes from `skip` on, which is not behind the key's end; zeros where it ends before.
-/// Of keys that share their first `skip` bytes, one with a lower head is the lower one; equal heads
-/// say nothing.
-[[nodiscard]] inline std::uint64_t head_of(std::string_view key, std::size_t skip) noexcept {
+/// The first bytes from `skip` on, which is not behind the key's end, as a number; zeros where it
+/// ends before. Of keys that share their first `skip` bytes, one with a lower head is the lower
+/// one; equal heads say nothing.
+template <std::unsigned_integral Head>
+[[nodiscard]] Head head_of(std::string_view key, std::size_t skip) noexcept {
   const auto* const from = key.data() + skip;
   const auto left = key.size() - skip;
-  std::uint64_t head = 0;
+  Head head = 0;
   if (left >= sizeof(head)) [[likely]] {
     std::memcpy(&head, from, sizeof(head));
   } else if (left > 0) {
     std::memcpy(&head, from, left);
   }
-  return __builtin_bswap64(head);
+  return std::byteswap(head);
 }
 
 }  // namespace nori

@@ -5,12 +5,13 @@
 // holds, and changes those that nobody does where they are. (Graefe, "Modern B-Tree Techniques",
 // section 6; immer calls the second half transience.)
 //
-// A node compares keys by their *heads*: eight of their bytes as one number, in an array, so that
+// A node compares keys by their *heads*: four of their bytes as one number, in an array, so that
 // an item is looked at only where heads are equal. All keys that can come to a node lie between two
 // separators above it, so they share what those two share; heads begin behind that, at `skip`.
 // Separators are as short as can be (Bayer and Unterauer, "Prefix B-trees").
 //
-// Compared with std::map and absl::btree_map in docs/decisions/0007-a-store-is-a-tree-of-shared-nodes.md.
+// Compared with std::map and absl::btree_map in
+// docs/decisions/0007-a-store-is-a-tree-of-shared-nodes.md.
 
 #pragma once
 
@@ -56,7 +57,7 @@ class NodeRef {
 
 }  // namespace index
 
-// 20^11 leaves: more than there is memory for.
+// 24^11 leaves: more than there is memory for.
 inline constexpr std::size_t kIndexLevelsMax = 12;
 
 /// The items of an index at one moment. Threads: any, one at a time.
