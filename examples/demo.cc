@@ -1,6 +1,6 @@
 // What nori does, in a minute: real records, a writer that is killed again and again, and every
-// record found again; and a log that has grown, and what is left of it in three ways. `./dev demo`
-// runs it. Ends with 0 if and only if nothing was lost.
+// record found again; a log that has grown, and what is left of it in three ways; and a map on it.
+// `./dev demo` runs it. Ends with 0 if and only if nothing was lost.
 //
 //   nori_demo DIRECTORY [SEED]     DIRECTORY is empty; SEED decides when the writer is killed
 
@@ -16,6 +16,7 @@
 
 #include "demo/garbage.h"
 #include "demo/history.h"
+#include "demo/map.h"
 #include "demo/text.h"
 #include "demo/writer.h"
 #include "nori/verify.h"
@@ -255,7 +256,7 @@ bool draw_segments(const std::string& directory) {
 
 // The same records again, each policy with a log of its own and nobody to kill it.
 bool measure(const std::string& directory, const History& history) {
-  std::printf("\n6. Rates, one thread, one append at a time\n\n");
+  std::printf("\n7. Rates, one thread, one append at a time\n\n");
   for (const auto& [name, policy] : kPolicies) {
     const auto scratch = directory + "/" + name;
     auto options = log_options(scratch, policy);
@@ -299,6 +300,11 @@ bool collect_garbage(const std::string& directory, const History& history, std::
   return !wrong || complain("garbage", *wrong);
 }
 
+bool show_map(const std::string& directory, const History& history, std::uint64_t seed) {
+  const auto wrong = Map(directory, history, seed).run();
+  return !wrong || complain("store", *wrong);
+}
+
 bool run(const std::string& directory, std::uint64_t seed) {
   std::printf("1. The input\n\n");
   const auto history = History::of_this_machine();
@@ -315,7 +321,8 @@ bool run(const std::string& directory, std::uint64_t seed) {
   }
   const auto log = directory + "/log";
   return load_and_kill(log, history, seed) && finish(log, history) && draw_segments(log) &&
-         collect_garbage(directory + "/garbage", history, seed) && measure(directory, history);
+         collect_garbage(directory + "/garbage", history, seed) &&
+         show_map(directory + "/map", history, seed) && measure(directory, history);
 }
 
 }  // namespace
