@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <iterator>
-#include <thread>
 #include <tuple>
 #include <utility>
 
 #include "store/key_head.h"
+#include "store/run_together.h"
 
 namespace nori {
 namespace {
@@ -76,14 +76,9 @@ void Changes::sort() {
   const auto at = [&](std::size_t place) {
     return changes_.begin() + static_cast<std::ptrdiff_t>(place);
   };
-  {
-    std::vector<std::jthread> others;
-    for (unsigned part = 1; part < parts; ++part) {
-      others.emplace_back(
-          [&, part] { std::sort(at(ends[part]), at(ends[part + 1]), Change::is_before); });
-    }
-    std::sort(at(ends[0]), at(ends[1]), Change::is_before);
-  }
+  run_together(parts, [&](std::size_t part) {
+    std::sort(at(ends[part]), at(ends[part + 1]), Change::is_before);
+  });
   for (unsigned part = 1; part < parts; ++part) {
     std::inplace_merge(at(0), at(ends[part]), at(ends[part + 1]), Change::is_before);
   }

@@ -37,8 +37,9 @@ Result<std::unique_ptr<Checkpointer>> Checkpointer::open(Wal& wal, const StoreOp
 }
 
 Result<CheckpointReport> Checkpointer::write(const StoreView::Impl& view, std::int64_t expired_ms,
-                                             const Request& request) {
-  const auto written = NORI_TRY(write_snapshot(view, expired_ms, request.keep));
+                                             const Request& request,
+                                             std::vector<const Item*>& expired) {
+  const auto written = NORI_TRY(write_snapshot(view, expired_ms, request.keep, expired));
   if (request.keep == Keep::only_this) {
     NORI_TRY(read_back(written.file));
   }
@@ -55,7 +56,8 @@ Result<CheckpointReport> Checkpointer::write(const StoreView::Impl& view, std::i
 }
 
 Result<SnapshotWritten> Checkpointer::write_snapshot(const StoreView::Impl& view,
-                                                     std::int64_t expired_ms, Keep keep) {
+                                                     std::int64_t expired_ms, Keep keep,
+                                                     std::vector<const Item*>& expired) {
   auto snapshots = options_.snapshots;
   if (keep == Keep::only_this) {
     snapshots.retain = UINT32_MAX;  // until this one has been read back
@@ -66,6 +68,7 @@ Result<SnapshotWritten> Checkpointer::write_snapshot(const StoreView::Impl& view
   for (cursor.seek_first(); cursor.item() != nullptr; cursor.next()) {
     const auto& item = *cursor.item();
     if (item.has_expired(expired_ms)) {
+      expired.push_back(&item);
       continue;
     }
     const auto version = view.lives->version_of(item);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "nori/consumer.h"
 #include "nori/store.h"
@@ -38,9 +39,11 @@ class Checkpointer {
     Keep keep = Keep::as_options_say;
     bool delete_segments = false;
   };
-  /// Entries of `view` that have not expired at `expired_ms`.
+  /// Entries of `view` that have not expired at `expired_ms`; the others are added to `expired`,
+  /// valid as long as the view.
   [[nodiscard]] Result<CheckpointReport> write(const StoreView::Impl& view, std::int64_t expired_ms,
-                                               const Request& request);
+                                               const Request& request,
+                                               std::vector<const Item*>& expired);
 
   /// Gives the cursor back.
   [[nodiscard]] Result<void> close();
@@ -50,7 +53,8 @@ class Checkpointer {
       : wal_(wal), options_(options), cursor_(std::move(cursor)) {}
 
   [[nodiscard]] Result<SnapshotWritten> write_snapshot(const StoreView::Impl& view,
-                                                       std::int64_t expired_ms, Keep keep);
+                                                       std::int64_t expired_ms, Keep keep,
+                                                       std::vector<const Item*>& expired);
   [[nodiscard]] Result<void> read_back(const SnapshotFile& file);
   [[nodiscard]] Result<void> clean_up(const Request& request, CheckpointReport& report);
 

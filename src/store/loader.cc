@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,6 +12,7 @@
 #include "base/try.h"
 #include "nori/snapshot.h"
 #include "store/changes.h"
+#include "store/run_together.h"
 
 namespace nori {
 namespace {
@@ -78,34 +77,6 @@ class Part {
   const std::shared_ptr<Lives> lives_;
 };
 
-// Runs `work` of each part on a thread of its own, the first on this one.
-template <typename Work>
-Result<void> run_all(std::vector<Part>& parts, Work&& work) {
-  std::vector<Result<void>> done(parts.size());
-  std::vector<std::exception_ptr> thrown(parts.size());
-  const auto run = [&](std::size_t i) {
-    try {
-      done[i] = work(parts[i], i);
-    } catch (...) {
-      thrown[i] = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    for (std::size_t i = 1; i < parts.size(); ++i) {
-      others.emplace_back(run, i);
-    }
-    run(0);
-  }
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (thrown[i]) {
-      std::rethrow_exception(thrown[i]);
-    }
-    NORI_TRY(std::move(done[i]));
-  }
-  return {};
-}
-
 // All records from `from` on.
 Result<void> replay(const Wal& wal, Sequence from, Changes& changes, LoadedStore& loaded) {
   auto reader = NORI_TRY(wal.read_from(from));
@@ -150,8 +121,12 @@ Result<void> build(std::optional<SnapshotReader> snapshot, Changes& changes,
     }
   }
   firsts.push_back(all.size());
-  NORI_TRY(run_all(
-      parts, [&](Part& part, std::size_t i) { return part.build(all, firsts[i], firsts[i + 1]); }));
+  std::vector<Result<void>> built(parts.size());
+  run_together(parts.size(),
+               [&](std::size_t i) { built[i] = parts[i].build(all, firsts[i], firsts[i + 1]); });
+  for (auto& part : built) {
+    NORI_TRY(std::move(part));
+  }
   IndexBuilder builder;
   Contents::Sums sums;
   for (auto& part : parts) {

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "base/make_error.h"
 #include "base/try.h"
 #include "format/record.h"
@@ -135,11 +137,13 @@ class Store::Impl {
   [[nodiscard]] Result<Written> wait_if_wanted(Written written, const Position& at,
                                                Durability durability);
   // The log has it: the map must, or nothing may be written any more.
-  template <typename Apply>
-  void apply(const Appended& appended, std::uint64_t log_bytes, Apply&& change);
+  template <typename Change>
+  [[nodiscard]] Result<void> apply(const Appended& appended, std::uint64_t log_bytes,
+                                   Change&& change);
+  std::unexpected<Error> fail(std::string_view why);
   void wake_if_due() noexcept;
   [[nodiscard]] bool checkpoint_is_due() const;
-  void forget_expired(const StoreView::Impl& view, std::int64_t expired_ms);
+  void forget(const std::vector<const Item*>& expired);
   [[nodiscard]] std::optional<BackgroundTask::Clock::time_point> background_step() noexcept;
   void finish() noexcept;
 
@@ -160,7 +164,6 @@ class Store::Impl {
   VersionGiver versions_;
   std::optional<Epoch> epoch_;  ///< Of what is written now.
   std::optional<Error> failed_;
-  std::vector<ItemRef> batch_items_;
 
   std::atomic<std::uint64_t> bytes_behind_;
   std::atomic<std::uint64_t> live_bytes_{0};
@@ -275,24 +278,33 @@ Result<void> Store::Impl::find_epoch(const Position& position) {
   return {};
 }
 
-template <typename Apply>
-void Store::Impl::apply(const Appended& appended, std::uint64_t log_bytes, Apply&& change) {
-  // Unless all goes well:
-  failed_ = Error{.code = ErrorCode::io,
-                  .message = options_.wal.directory.string() +
-                             ": the log has a record that the store has not; open it again"};
-  if (auto found = find_epoch(appended.position); !found) {
-    return;
-  }
-  {
+template <typename Change>
+Result<void> Store::Impl::apply(const Appended& appended, std::uint64_t log_bytes,
+                                Change&& change) {
+  try {
+    if (auto found = find_epoch(appended.position); !found) {
+      return fail(found.error().message);
+    }
     const std::lock_guard lock(index_mutex_);
     change();
     applied_end_ = appended.end.sequence;
+  } catch (...) {
+    static_cast<void>(fail("not enough memory"));
+    throw;
   }
-  failed_.reset();
   const auto& sums = contents_.sums();
   live_bytes_.store(sums.key_bytes + sums.value_bytes, std::memory_order_relaxed);
   bytes_behind_.fetch_add(log_bytes, std::memory_order_relaxed);
+  return {};
+}
+
+std::unexpected<Error> Store::Impl::fail(std::string_view why) {
+  failed_ =
+      Error{.code = ErrorCode::io,
+            .message = fmt::format("{}: the log has a record that the store has not ({}); open "
+                                   "it again",
+                                   options_.wal.directory.string(), why)};
+  return std::unexpected(*failed_);
 }
 
 Result<Written> Store::Impl::wait_if_wanted(Written written, const Position& at,
@@ -338,15 +350,14 @@ Result<std::optional<Written>> Store::Impl::write_one(const Record& record, Dura
       }
     }
     const auto appended = NORI_TRY(wal_.append(record));
-    apply(appended, log_bytes_of(record.key.size(), record.value.size()), [&] {
+    NORI_TRY(apply(appended, log_bytes_of(record.key.size(), record.value.size()), [&] {
       if (is_put) {
         versions_.give(*item, *epoch_, appended.sequence);
         contents_.put(std::move(item));
       } else {
         contents_.remove(record.key);
       }
-    });
-    NORI_TRY(check_usable());
+    }));
     at = appended.position;
     written = {.version = {.epoch = *epoch_, .sequence = appended.sequence}, .end = appended.end};
   }
@@ -387,7 +398,7 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
     NORI_TRY(check_usable());
     NORI_TRY(check_memory(item_bytes, 0));
     const auto appended = NORI_TRY(wal_.append(batch));
-    apply(appended, log_bytes, [&] {
+    NORI_TRY(apply(appended, log_bytes, [&] {
       auto sequence = appended.sequence;
       auto gone = removed.begin();
       for (auto& item : items) {
@@ -399,8 +410,7 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
         }
         ++sequence;
       }
-    });
-    NORI_TRY(check_usable());
+    }));
     at = appended.position;
     written = {.version = {.epoch = *epoch_, .sequence = appended.end.sequence - 1},
                .end = appended.end};
@@ -488,14 +498,15 @@ Result<CheckpointReport> Store::Impl::checkpoint(const Checkpointer::Request& re
         guarded_clock_.now_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(now_ms(), 0)),
                               GuardedClock::Running::now()));
   }
-  auto report = NORI_TRY(checkpointer_->write(*view, expired_ms, request));
+  std::vector<const Item*> expired;
+  auto report = NORI_TRY(checkpointer_->write(*view, expired_ms, request, expired));
   bytes_behind_.fetch_sub(bytes_before);
   {
     const std::lock_guard status(status_mutex_);
     snapshot_ = report.sequence;
     ++checkpoints_;
   }
-  forget_expired(*view, expired_ms);
+  forget(expired);
   return report;
 }
 
@@ -507,15 +518,8 @@ Result<CheckpointReport> Store::Impl::compact() {
   return checkpoint({.keep = Checkpointer::Keep::only_this, .delete_segments = true});
 }
 
-// What the snapshot has left out; unless it was written again since.
-void Store::Impl::forget_expired(const StoreView::Impl& view, std::int64_t expired_ms) {
-  std::vector<const Item*> expired;
-  IndexCursor cursor(view.index);
-  for (cursor.seek_first(); cursor.item() != nullptr; cursor.next()) {
-    if (cursor.item()->has_expired(expired_ms)) {
-      expired.push_back(cursor.item());
-    }
-  }
+// Unless it was written again since.
+void Store::Impl::forget(const std::vector<const Item*>& expired) {
   for (std::size_t i = 0; i < expired.size();) {
     const std::lock_guard order(order_mutex_);
     const std::lock_guard lock(index_mutex_);
