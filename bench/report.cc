@@ -29,6 +29,7 @@ constexpr Column kValues[] = {
     {"cpu_s_per_million", "CPU s per million", false},
     {"cpu_s_per_gb", "CPU s per GB", false},
     {"cpu_ms_per_s", "CPU ms per s", false},
+    {"syncs_per_s", "syncs/s", false},
     {"sleeps_per_record", "sleeps a record", false},
     {"device_bytes_per_record", "bytes to the device a record", false},
     {"log_bytes_per_record", "bytes of log a record", false},

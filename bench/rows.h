@@ -30,6 +30,10 @@ namespace nori::bench {
 [[nodiscard]] Row verify_row(const Setting& setting);
 [[nodiscard]] Row open_row(const Setting& setting);
 [[nodiscard]] Row open_10k_row(const Setting& setting);
+[[nodiscard]] Row compact_garbage_row(const Setting& setting);
+[[nodiscard]] Row compact_live_row(const Setting& setting);
+[[nodiscard]] Row delete_10k_row(const Setting& setting);
+[[nodiscard]] Row consumer_row(const Setting& setting);
 [[nodiscard]] Row store_put_row(const Setting& setting);
 [[nodiscard]] Row store_batch_row(const Setting& setting);
 [[nodiscard]] Row store_ascending_row(const Setting& setting);
@@ -65,6 +69,10 @@ inline constexpr RowKind kRows[] = {
     {"verify", verify_row},
     {"open", open_row},
     {"open-10k", open_10k_row},
+    {"compact-garbage", compact_garbage_row},
+    {"compact-live", compact_live_row},
+    {"delete-10k", delete_10k_row},
+    {"consumer", consumer_row},
     {"store-put", store_put_row},
     {"store-batch", store_batch_row},
     {"store-ascending", store_ascending_row},

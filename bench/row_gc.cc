@@ -1,0 +1,340 @@
+// Garbage collection: compaction beside the raw limits, deletion beside raw unlinks, consumers.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "bench/expect.h"
+#include "bench/files.h"
+#include "bench/rows.h"
+#include "bench/stopwatch.h"
+#include "bench/workload.h"
+#include "nori/consumer.h"
+#include "nori/wal.h"
+
+namespace nori::bench {
+namespace {
+
+constexpr std::uint64_t kFewKeys = 1000;
+
+enum class Contents : std::uint8_t { garbage, live };
+
+WalOptions log_options(const Scratch& scratch) {
+  WalOptions options;
+  options.directory = scratch.path();
+  options.fsync = FsyncPolicy::os();
+  return options;
+}
+
+/// Records with 1 KiB values until there are setting.scan_bytes of them, in sealed segments that
+/// are durable and not in the page cache: a few keys again and again, or each once.
+Wal filled_log(const Scratch& scratch, Contents contents, const Setting& setting) {
+  Wal wal = expect(Wal::open(log_options(scratch))).wal;
+  const Workload workload(kKiB);
+  for (std::uint64_t i = 0; i * kKiB < setting.scan_bytes; ++i) {
+    const auto key = fmt::format("{:016}", contents == Contents::garbage ? i % kFewKeys : i);
+    expect(wal.append(Record::put(key, workload.record(i).value)));
+  }
+  expect(wal.rotate());
+  expect(wal.sync());
+  for (const auto& path : segment_files(scratch.path())) {
+    File(path, O_RDONLY).drop_cache();
+  }
+  return wal;
+}
+
+Measurement bandwidth_of(std::uint64_t bytes, const Elapsed& elapsed) {
+  Measurement measured;
+  measured.values["mb_per_s"] = static_cast<double>(bytes) / elapsed.seconds / 1e6;
+  measured.values["cpu_s_per_gb"] = elapsed.cpu_seconds / static_cast<double>(bytes) * 1e9;
+  return measured;
+}
+
+Measurement compact_round(Contents contents, const Setting& setting) {
+  const Scratch scratch(setting.directory, "compact");
+  Wal wal = filled_log(scratch, contents, setting);
+  const Stopwatch watch;
+  // What would not become smaller is left alone; that it is not is what is measured.
+  const CompactionReport report = expect(wal.compact());
+  const Elapsed elapsed = watch.elapsed();
+  return bandwidth_of(contents == Contents::garbage ? report.bytes_before : report.bytes_after,
+                      elapsed);
+}
+
+/// All segments of such a log, read once by direct I/O in pieces of a mebibyte.
+Measurement raw_read_round(const Setting& setting) {
+  const Scratch scratch(setting.directory, "raw-read");
+  expect(filled_log(scratch, Contents::live, setting).close());
+  const AlignedBytes piece(kMiB);
+  std::uint64_t bytes = 0;
+  const Stopwatch watch;
+  for (const auto& path : segment_files(scratch.path())) {
+    const File file(path, O_RDONLY | O_DIRECT);
+    const std::span<std::byte> to(
+        reinterpret_cast<std::byte*>(const_cast<char*>(piece.view().data())), piece.view().size());
+    for (std::uint64_t at = 0;;) {
+      const auto read = file.read_at(to, at);
+      at += read;
+      bytes += read;
+      if (read < to.size()) {
+        break;
+      }
+    }
+  }
+  return bandwidth_of(bytes, watch.elapsed());
+}
+
+Measurement raw_write_round(const Setting& setting) {
+  const Scratch scratch(setting.directory, "raw-write");
+  const File file(scratch.path() / "file", O_RDWR | O_CREAT | O_DIRECT);
+  const AlignedBytes piece(kMiB);
+  const Stopwatch watch;
+  for (std::uint64_t at = 0; at < setting.scan_bytes; at += kMiB) {
+    file.write_at(piece.view(), at);
+  }
+  file.sync_data();
+  return bandwidth_of(setting.scan_bytes, watch.elapsed());
+}
+
+Row compact_row(std::string name, std::string what, Contents contents, std::string raw_name,
+                std::string raw_what, Measurement (*raw)(const Setting&), const Setting& setting) {
+  return {.name = std::move(name),
+          .what = std::move(what),
+          .rounds = setting.rounds,
+          .subjects = {{.name = "nori",
+                        .what = "Wal::compact",
+                        .ours = true,
+                        .compared_by = "mb_per_s",
+                        .run_round = [=] { return compact_round(contents, setting); }},
+                       {.name = std::move(raw_name),
+                        .what = std::move(raw_what),
+                        .compared_by = "mb_per_s",
+                        .run_round = [=] { return raw(setting); }}}};
+}
+
+/// Latencies of `write()` for as long as `other()` takes on another thread; at least for
+/// setting.seconds.
+template <typename Write, typename Other>
+Measurement beside(const Setting& setting, Write&& write, Other&& other) {
+  std::atomic<bool> done = false;
+  std::exception_ptr thrown;
+  Measurement measured;
+  const Stopwatch watch;
+  {
+    const std::jthread thread([&] {
+      try {
+        other();
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      done = true;
+    });
+    const auto end = Clock::now() + as_duration(setting.seconds);
+    // One in ten microseconds: the writer is not what limits the other.
+    for (auto due = Clock::now(); !done || due < end; due += std::chrono::microseconds(10)) {
+      measured.latencies_ns.push_back(static_cast<std::uint64_t>(time_at(due, write).count()));
+      due = std::max(due, Clock::now() - std::chrono::microseconds(10));
+    }
+  }
+  if (thrown) {
+    std::rethrow_exception(thrown);
+  }
+  const auto records = static_cast<double>(measured.latencies_ns.size());
+  measured.values["records_per_s"] = records / watch.elapsed().seconds;
+  return measured;
+}
+
+Measurement delete_round(const Setting& setting) {
+  const Scratch scratch(setting.directory, "delete");
+  Wal wal = expect(Wal::open(log_options(scratch))).wal;
+  for (std::uint64_t i = 0; i < setting.many_segments; ++i) {
+    expect(wal.append(Record::put("key", "value")));
+    expect(wal.rotate());
+  }
+  const Workload workload(100);
+  std::uint64_t appended = 0;
+  return beside(
+      setting,
+      [&] {
+        const auto& record = workload.record(appended++);
+        expect(wal.append(Record::put(record.key, record.value)));
+      },
+      [&] {
+        const auto deleted = expect(wal.delete_segments_before(wal.current_position()));
+        if (deleted != setting.many_segments) {
+          throw std::runtime_error(fmt::format("{} segments were deleted", deleted));
+        }
+      });
+}
+
+Measurement unlink_round(const Setting& setting) {
+  const Scratch scratch(setting.directory, "unlink");
+  const auto folder = scratch.path() / "files";
+  std::filesystem::create_directory(folder);
+  const AlignedBytes block(16 * kKiB);  // as much as such a segment has
+  for (std::uint64_t i = 0; i < setting.many_segments; ++i) {
+    File(folder / std::to_string(i), O_RDWR | O_CREAT).write_at(block.view(), 0);
+  }
+  const File directory(folder, O_RDONLY | O_DIRECTORY);
+  const File file(scratch.path() / "log", O_RDWR | O_CREAT);
+  const Workload workload(100);
+  std::uint64_t appended = 0;
+  std::uint64_t at = 0;
+  return beside(
+      setting,
+      [&] {
+        const auto& framed = workload.record(appended++).framed;
+        file.write_at(framed, at);
+        at += framed.size();
+      },
+      [&] {
+        for (std::uint64_t i = 0; i < setting.many_segments; ++i) {
+          std::filesystem::remove(folder / std::to_string(i));
+          directory.sync_data();
+        }
+      });
+}
+
+/// A log whose records a consumer, or a reader, goes through.
+struct Consumed {
+  explicit Consumed(const Setting& setting)
+      : scratch(setting.directory, "consume"),
+        wal(expect(Wal::open(log_options(scratch))).wal),
+        records(setting.scan_bytes / 4 / 150) {
+    const Workload workload(100);
+    for (std::uint64_t i = 0; i < records; ++i) {
+      const auto& record = workload.record(i);
+      expect(wal.append(Record::put(record.key, record.value)));
+    }
+    expect(wal.sync());
+  }
+  Scratch scratch;
+  Wal wal;
+  std::uint64_t records;
+};
+
+template <typename From>
+Measurement read_all(From& from, std::uint64_t records) {
+  std::uint64_t found = 0;
+  const Stopwatch watch;
+  while (expect(from.next())) {
+    ++found;
+  }
+  const auto elapsed = watch.elapsed();
+  if (found != records) {
+    throw std::runtime_error(fmt::format("{} of {} records were read", found, records));
+  }
+  Measurement measured;
+  measured.values["records_per_s"] = static_cast<double>(found) / elapsed.seconds;
+  return measured;
+}
+
+Measurement consume_round(Consumed& log) {
+  auto consumer = expect(log.wal.consumer("bench"));
+  auto measured = read_all(consumer, log.records);
+  expect(consumer.close());
+  expect(log.wal.drop_consumer("bench"));
+  return measured;
+}
+
+Measurement reader_round(Consumed& log) {
+  auto reader = expect(log.wal.read_from(begin_of_log, {.visible = Visible::durable}));
+  return read_all(reader, log.records);
+}
+
+/// 100,000 commits a second, evenly.
+Measurement commit_round(Consumed& log, const Setting& setting) {
+  auto consumer = expect(log.wal.consumer("bench"));
+  const auto syncs = [&] { return static_cast<double>(log.wal.stats().sync_latency.count); };
+  const auto before = syncs();
+  const Stopwatch watch;
+  const auto end = Clock::now() + as_duration(setting.seconds);
+  std::uint64_t commits = 0;
+  for (auto due = Clock::now(); due < end; due += std::chrono::microseconds(10), ++commits) {
+    if (!expect(consumer.next())) {
+      break;
+    }
+    time_at(due, [&] { expect(consumer.commit(consumer.position())); });
+  }
+  const auto elapsed = watch.elapsed();
+  Measurement measured;
+  measured.values["records_per_s"] = static_cast<double>(commits) / elapsed.seconds;
+  measured.values["syncs_per_s"] = (syncs() - before) / elapsed.seconds;
+  expect(consumer.close());
+  expect(log.wal.drop_consumer("bench"));
+  return measured;
+}
+
+}  // namespace
+
+Row compact_garbage_row(const Setting& setting) {
+  return compact_row("compact-garbage",
+                     fmt::format("Compacting {} MiB of records of 1 KiB, a thousand keys again and "
+                                 "again: bytes read. Not in the page cache.",
+                                 setting.scan_bytes / kMiB),
+                     Contents::garbage, "raw-read", "direct reads of 1 MiB, one at a time",
+                     raw_read_round, setting);
+}
+
+Row compact_live_row(const Setting& setting) {
+  return compact_row("compact-live",
+                     fmt::format("Compacting {} MiB of records of 1 KiB, each key once: bytes "
+                                 "written, read before. Not in the page cache.",
+                                 setting.scan_bytes / kMiB),
+                     Contents::live, "raw-write",
+                     "direct writes of 1 MiB, one at a time, and a sync", raw_write_round, setting);
+}
+
+Row delete_10k_row(const Setting& setting) {
+  return {.name = "delete-10k",
+          .what = fmt::format("An append of 100 bytes every 10 us, while {} segments are deleted, "
+                              "each durably.",
+                              setting.many_segments),
+          .rounds = std::min(setting.rounds, 3U),
+          .subjects = {{.name = "nori",
+                        .what = "Wal::append beside delete_segments_before",
+                        .ours = true,
+                        .compared_by = "",
+                        .run_round = [=] { return delete_round(setting); }},
+                       {.name = "raw",
+                        .what = "pwrite beside unlink and a sync of the directory each",
+                        .compared_by = "max_us",
+                        .run_round = [=] { return unlink_round(setting); }}}};
+}
+
+Row consumer_row(const Setting& setting) {
+  const auto log = std::make_shared<std::unique_ptr<Consumed>>();
+  const auto subject = [&](std::string name, std::string what, bool ours, auto round) {
+    return Subject{.name = std::move(name),
+                   .what = std::move(what),
+                   .ours = ours,
+                   .compared_by = "records_per_s",
+                   .run_round = [=] {
+                     if (!*log) {
+                       *log = std::make_unique<Consumed>(setting);
+                     }
+                     return round(**log);
+                   }};
+  };
+  Row row{.name = "consumer",
+          .what = "Records of 100 bytes, durable, in the page cache; one thread.",
+          .rounds = setting.rounds,
+          .subjects = {
+              subject("nori", "Consumer::next", true, consume_round),
+              subject("reader", "Reader::next, of durable records", false, reader_round),
+              subject("commits", "next and commit, every 10 us", false,
+                      [setting](Consumed& consumed) { return commit_round(consumed, setting); })}};
+  row.subjects.back().compared_by = "";
+  return row;
+}
+
+}  // namespace nori::bench
