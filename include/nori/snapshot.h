@@ -84,11 +84,15 @@ struct SnapshotWritten {
 /// tell it from the last key before it.
 class SnapshotWriter {
  public:
-  /// Begins the snapshot of what the records before `at` made. On return they are durable.
+  /// Begins the snapshot of what the records before `at` made. On return they are durable. Until it
+  /// is finished or destroyed nothing is deleted from `at` on, and no compaction drops a tombstone;
+  /// one that was dropped between `at` and this call is missing to whoever goes on from the
+  /// snapshot, so `at` is best the log's end.
   ///
-  /// Errors: `invalid_argument`: `at` lies beyond the log's end or before a valid snapshot, the log
-  ///         is read-only, an option is out of range. `busy`: another one is being written.
-  ///         `no_space`, `io`, `closed`, as from Wal::wait_durable() or the disk.
+  /// Errors: `invalid_argument`: `at` lies beyond the log's end, before the first record left or
+  ///         before a valid snapshot, the log is read-only, an option is out of range. `busy`:
+  ///         another one is being written. `no_space`, `io`, `closed`, as from Wal::wait_durable()
+  ///         or the disk.
   /// None of them changes an older snapshot.
   [[nodiscard]] static Result<SnapshotWriter> begin(Wal& wal, const Position& at,
                                                     SnapshotOptions options = {});

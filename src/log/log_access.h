@@ -2,11 +2,11 @@
 
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "format/log_id.h"
 #include "io/file_system.h"
+#include "log/segment_deletion.h"
 #include "nori/error.h"
 #include "nori/wal.h"
 
@@ -17,8 +17,8 @@ struct LogAccess {
   io::FileSystem* file_system = nullptr;
   LogId log_id;
   bool is_read_only = false;
-  /// Whoever sets it writes a snapshot, and clears it.
-  std::shared_ptr<std::atomic<bool>> snapshot_is_written;
+  /// As long as the log.
+  SegmentDeletion* deletion = nullptr;
 
   /// Errors: `closed`.
   [[nodiscard]] static Result<LogAccess> to(const Wal& wal);

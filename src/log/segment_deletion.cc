@@ -116,7 +116,8 @@ Result<SegmentDeletion::Done> SegmentDeletion::plan(const Request& request) {
   Done done;
   const auto wanted = NORI_TRY(candidates(request)).wanted;
   for (const auto& candidate : wanted) {
-    if (std::ranges::any_of(places, [&](const DerivedPlace& place) {
+    if (snapshot->at() < candidate.end_sequence ||
+        std::ranges::any_of(places, [&](const DerivedPlace& place) {
           std::uint64_t held = 0;
           for (const auto& one : wanted) {
             held += needs(place, one.end_sequence) ? one.bytes : 0;
@@ -173,6 +174,7 @@ Result<void> SegmentDeletion::remove_unneeded(const Request& request,
   const auto reader = request.before ? nullptr : readers->last();
   for (const auto& candidate : wanted) {
     if ((reader != nullptr && reader->segment_id() <= candidate.file.last) ||
+        snapshot->at() < candidate.end_sequence ||
         std::ranges::any_of(
             places, [&](const auto& place) { return needs(place, candidate.end_sequence); })) {
       break;
@@ -211,6 +213,11 @@ Result<CompactionLimits> SegmentDeletion::compaction_limits() {
   }
   NORI_TRY(settle_snapshots(directory_));
   return limits;
+}
+
+bool SegmentDeletion::take_snapshot_turn(Sequence at) {
+  const std::lock_guard lock(mutex_);
+  return snapshot->take(at);
 }
 
 std::uint64_t SegmentDeletion::now_ms() {

@@ -20,6 +20,7 @@
 #include "log/guarded_clock.h"
 #include "log/log_listing.h"
 #include "log/reader_places.h"
+#include "log/snapshot_turn.h"
 #include "nori/error.h"
 #include "nori/options.h"
 #include "nori/wal.h"
@@ -98,6 +99,10 @@ class SegmentDeletion {
   /// on return.
   [[nodiscard]] Result<CompactionLimits> compaction_limits();
 
+  /// Takes the turn to write a snapshot: from then on nothing is deleted from `at` on. False if
+  /// another one is being written.
+  [[nodiscard]] bool take_snapshot_turn(Sequence at);
+
   /// By the clock that starts at the log's newest frame.
   [[nodiscard]] std::uint64_t now_ms();
 
@@ -105,6 +110,7 @@ class SegmentDeletion {
   void report_unreadable(const std::vector<DerivedPlace>& places);
 
   const std::shared_ptr<ReaderPlaces> readers;
+  const std::shared_ptr<SnapshotTurn> snapshot = std::make_shared<SnapshotTurn>();
   const std::shared_ptr<DropNotices> drops = std::make_shared<DropNotices>();
 
  private:

@@ -1,6 +1,5 @@
 // A snapshot of an open log: never durable ahead of it.
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -29,23 +28,33 @@ Result<Epoch> epoch_before(const Wal& wal, Sequence sequence) {
   return entry && entry->sequence == sequence - 1 ? entry->epoch : Epoch{};
 }
 
-// Keeps a second snapshot of the same log from being begun.
+// A snapshot is worth nothing without what came behind it.
+Result<void> check_not_gone(const Wal& wal, Sequence at) {
+  const auto reader = wal.read_from(at);
+  if (!reader && reader.error().code == ErrorCode::gone) {
+    return make_error(ErrorCode::invalid_argument, "a snapshot of {}: {}", at,
+                      reader.error().message);
+  }
+  return reader ? Result<void>{} : std::unexpected(reader.error());
+}
+
+// Gives the turn back.
 class Turn {
  public:
-  explicit Turn(std::shared_ptr<std::atomic<bool>> is_taken) : is_taken_(std::move(is_taken)) {}
-  ~Turn() { is_taken_->store(false); }
+  explicit Turn(std::shared_ptr<SnapshotTurn> turn) : turn_(std::move(turn)) {}
+  ~Turn() { turn_->give_back(); }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
 
  private:
-  const std::shared_ptr<std::atomic<bool>> is_taken_;
+  const std::shared_ptr<SnapshotTurn> turn_;
 };
 
 }  // namespace
 
 class SnapshotWriter::Impl {
  public:
-  explicit Impl(std::shared_ptr<std::atomic<bool>> is_taken) { turn_.emplace(std::move(is_taken)); }
+  explicit Impl(std::shared_ptr<SnapshotTurn> turn) { turn_.emplace(std::move(turn)); }
 
   std::optional<Turn> turn_;  // given back last
   std::unique_ptr<SnapshotFileWriter> file_;
@@ -58,12 +67,13 @@ Result<SnapshotWriter> SnapshotWriter::begin(Wal& wal, const Position& at,
     return make_error(ErrorCode::invalid_argument, "{}: the log was opened read-only",
                       log.directory->path().string());
   }
-  if (log.snapshot_is_written->exchange(true)) {
+  if (!log.deletion->take_snapshot_turn(at.sequence)) {
     return make_error(ErrorCode::busy, "{}: a snapshot is being written already",
                       log.directory->path().string());
   }
-  auto impl = std::make_unique<Impl>(log.snapshot_is_written);
+  auto impl = std::make_unique<Impl>(log.deletion->snapshot);
   NORI_TRY(wal.wait_durable(at));
+  NORI_TRY(check_not_gone(wal, at.sequence));
   const auto epoch = NORI_TRY(epoch_before(wal, at.sequence));
   const SnapshotHeader header{.log_id = log.log_id,
                               .sequence = at.sequence,

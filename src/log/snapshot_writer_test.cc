@@ -119,6 +119,32 @@ TEST_F(SnapshotWriterTest, OneIsWrittenAtATime) {
   EXPECT_EQ(write(end).sequence, 1U) << "what was refused is at work no more";
 }
 
+TEST_F(SnapshotWriterTest, WhatComesBehindItIsNotDeletedWhileItIsWritten) {
+  const auto first = put("a").end;
+  ASSERT_TRUE(log_->rotate());
+  put("b");
+  ASSERT_TRUE(log_->rotate());
+  const auto end = put("c").end;
+  {
+    const auto writer = SnapshotWriter::begin(*log_, first);
+    ASSERT_TRUE(writer) << writer.error().message;
+    EXPECT_EQ(log_->deletable_before(end)->segments, 1U);
+    EXPECT_EQ(log_->delete_segments_before(end), 1U);
+    EXPECT_EQ(log_->apply_retention({.max_bytes = 1}), 0U);
+    EXPECT_EQ(log_->stats().first_sequence, 1U);
+  }
+  EXPECT_EQ(log_->delete_segments_before(end), 1U) << "one that is given up needs nothing";
+}
+
+TEST_F(SnapshotWriterTest, BeforeTheFirstRecordLeftItIsRefused) {
+  const auto first = put("a").end;
+  ASSERT_TRUE(log_->rotate());
+  put("b");
+  ASSERT_EQ(log_->delete_segments_before(first), 1U);
+  EXPECT_EQ(refused({.sequence = 0}), ErrorCode::invalid_argument);
+  EXPECT_EQ(write(first).sequence, 1U) << "what was refused is at work no more";
+}
+
 TEST_F(SnapshotWriterTest, BeyondTheEndIsRefused) {
   put("a");
   EXPECT_EQ(refused({.sequence = 2}), ErrorCode::invalid_argument);

@@ -245,8 +245,6 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   std::unique_ptr<BackgroundTask> compaction_task_;
   std::optional<Error> compaction_failure_;  ///< Guarded by background_mutex_.
   std::atomic<bool> is_closing_{false};
-  const std::shared_ptr<std::atomic<bool>> snapshot_is_written_ =
-      std::make_shared<std::atomic<bool>>(false);
 
   std::atomic<Sequence> first_sequence_{0};  ///< As last read from the first segment left.
   std::atomic<std::uint64_t> segments_deleted_{0};
@@ -717,7 +715,7 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
       .active_segment_id = [&] { return active_segment_id(); },
       .limits = [&]() -> Result<CompactionLimits> {
         auto limits = NORI_TRY(deletion_->compaction_limits());
-        if (snapshot_is_written_->load()) {
+        if (deletion_->snapshot->is_taken()) {
           limits.drop_before = 0;  // nobody knows yet how old it will be
         }
         return limits;
@@ -970,7 +968,7 @@ Result<LogAccess> Wal::Impl::access() {
                    .file_system = &file_system_,
                    .log_id = scan_.log_id,
                    .is_read_only = is_read_only(),
-                   .snapshot_is_written = snapshot_is_written_};
+                   .deletion = deletion_.get()};
 }
 
 Result<LogAccess> LogAccess::to(const Wal& wal) { return wal.impl_->access(); }
