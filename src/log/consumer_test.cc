@@ -479,6 +479,20 @@ TEST_F(ConsumerTest, WhatItHasNotCommittedStays) {
   EXPECT_EQ(read(consumer, 3), numbers(20, 23)) << "what was committed unread is passed over";
 }
 
+TEST_F(ConsumerTest, AtTheEndOfADeletedSegmentItGoesOnWithTheNext) {
+  open();
+  append(1);
+  auto& wal = open();
+  auto consumer = ok(wal.consumer("billing", {.from = end_of_log}));
+  auto reader = ok(wal.read_from(Sequence{1}));
+  ok(wal.rotate());
+  append(1);
+  ok(wal.sync());
+  ASSERT_EQ(ok(wal.delete_segments_before({.sequence = 2})), 1U);
+  EXPECT_EQ(read(consumer), numbers(1, 2));
+  EXPECT_EQ(ok(reader.next())->sequence, 1U) << "nor has a reader missed anything";
+}
+
 TEST_F(ConsumerTest, HoldsAreTold) {
   disk_.set_now_ms(5'000'000);
   auto& wal = open();

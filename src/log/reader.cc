@@ -322,11 +322,17 @@ Result<bool> Reader::Impl::go_on_in_compacted(const LogListing& listing) {
   if (!file || !file->is_compacted || (segment != nullptr && segment->name() == *file)) {
     return false;
   }
+  NORI_TRY(seek_on());
+  return true;
+}
+
+// To where the next record is now.
+Result<void> Reader::Impl::seek_on() {
   LogSeeker seeker(*source_.directory, source_.log_id, source_.ring_access);
   position_.sequence = std::max(position_.sequence, walker_.chain().next_sequence);
   const auto point = NORI_TRY(seeker.at_sequence(position_.sequence));
   walker_.seek(point, seeker.files());
-  return true;
+  return {};
 }
 
 // The walker found no frame: is that the end of what is there now, or is something missing?
@@ -346,6 +352,11 @@ Result<Reader::Impl::Verdict> Reader::Impl::judge(Scrutiny scrutiny) {
     const auto& files = listing.segments;
     if (!files.empty() && stopped_at.place.segment_id < files.front().first &&
         walker_.segment_is_missing()) {
+      // It may have come to the segment's end already.
+      const auto sought = seek_on();
+      if (sought || sought.error().code != ErrorCode::gone) {
+        return sought ? Result<Verdict>(Verdict::look_again) : std::unexpected(sought.error());
+      }
       return make_error(ErrorCode::gone,
                         "{}: segment {} was deleted before it was read; the first one left is {}",
                         source_.directory->path().string(), stopped_at.place.segment_id,

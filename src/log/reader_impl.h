@@ -65,6 +65,7 @@ class Reader::Impl {
   [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
   [[nodiscard]] Result<void> step_compacted(std::optional<Entry>& entry);
   [[nodiscard]] Result<bool> go_on_in_compacted(const LogListing& listing);
+  [[nodiscard]] Result<void> seek_on();
   bool begin_frame(const WalkedFrame& frame);
   [[nodiscard]] Result<bool> is_visible(const FrameHeader& header);
   [[nodiscard]] Result<Sequence> durable_sequence();
