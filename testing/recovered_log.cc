@@ -144,6 +144,28 @@ class Examination {
     return wrong;
   }
 
+  // look() found nothing wrong.
+  std::string look_derived(DerivedModel& derived) {
+    if (derived.empty()) {
+      derived.adopt({}, crash_);
+      return {};
+    }
+    if (!looked_at_) {
+      return derived.compare({}, 0, {}, reference_, crash_);
+    }
+    const auto found = read_derived(*looked_at_, disk_);
+    if (!found) {
+      return message_of("what was made from the log", found.error());
+    }
+    const auto first = looked_at_->stats().first_sequence;
+    auto wrong = derived.compare(*found, first, found_, reference_, crash_);
+    for (const auto& [name, place] : found->cursors) {
+      wrong = wrong.empty() ? read_from(place) : std::move(wrong);
+    }
+    derived.adopt(*found, crash_);
+    return wrong;
+  }
+
   std::string go_on() {
     CheckedLog log(disk_, options_, reference_);
     if (!log.run({open(), append(2), append_batch(3), sync(), append(1)})) {
@@ -188,6 +210,24 @@ class Examination {
   void forget() { wal_.reset(); }
 
  private:
+  // Where a cursor stands the log is read as in any other way.
+  std::string read_from(Sequence place) {
+    const auto due = std::ranges::lower_bound(found_.entries, place, {}, &OwnedEntry::sequence);
+    auto reader = looked_at_->read_from(place);
+    if (!reader) {
+      return message_of("a reader from a cursor on", reader.error());
+    }
+    const auto entry = reader->next();
+    if (!entry) {
+      return message_of("a reader from a cursor on", entry.error());
+    }
+    if (entry->has_value() != (due != found_.entries.end()) ||
+        (*entry && (*entry)->sequence != due->sequence)) {
+      return fmt::format("a reader from {} on finds another record", place);
+    }
+    return {};
+  }
+
   Result<LogContents> read_log(SimulatedDisk& disk, RecoveryInfo* info = nullptr) {
     auto options = options_;
     options.file_system = &disk;
@@ -200,7 +240,11 @@ class Examination {
     if (info != nullptr) {
       *info = std::move(opened->recovery);
     }
-    return read_all(opened->wal);
+    auto contents = read_all(opened->wal);
+    if (&disk == &disk_) {
+      looked_at_.emplace(std::move(opened->wal));
+    }
+    return contents;
   }
 
   std::string read_without_change(std::optional<RecoveryInfo>& report) {
@@ -240,6 +284,7 @@ class Examination {
   Crash crash_;
   bool may_be_missing_;
   LogContents found_;
+  std::optional<Wal> looked_at_;
   std::optional<Wal> wal_;
 };
 
@@ -273,6 +318,13 @@ std::string watched(const SimulatedDisk& disk, const WalOptions& options) {
 std::string look_at(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,
                     Crash crash, bool may_be_missing) {
   return Examination(disk, options, reference, crash, may_be_missing).look();
+}
+
+std::string look_at(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,
+                    DerivedModel& derived, Crash crash, bool may_be_missing) {
+  Examination examination(disk, options, reference, crash, may_be_missing);
+  auto wrong = examination.look();
+  return wrong.empty() ? examination.look_derived(derived) : wrong;
 }
 
 std::string check_recovery(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,

@@ -8,6 +8,7 @@
 
 #include "nori/options.h"
 #include "testing/crash_points.h"
+#include "testing/derived_model.h"
 #include "testing/reference_model.h"
 #include "testing/simulated_disk.h"
 
@@ -36,6 +37,10 @@ namespace nori::testing {
 [[nodiscard]] std::string look_at(SimulatedDisk& disk, const WalOptions& options,
                                   ReferenceLog& reference, Crash crash,
                                   bool may_be_missing = false);
+/// The same, with what was made from the log. `derived` becomes what is there of it.
+[[nodiscard]] std::string look_at(SimulatedDisk& disk, const WalOptions& options,
+                                  ReferenceLog& reference, DerivedModel& derived, Crash crash,
+                                  bool may_be_missing);
 
 /// All the disk did, for a failure's message.
 [[nodiscard]] std::string trace_of(const SimulatedDisk& disk);

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <iterator>
-#include <set>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/try.h"
@@ -69,7 +70,7 @@ std::string ReferenceLog::acknowledge_durable(Sequence end) {
 void ReferenceLog::begin_delete(Sequence position) { first_max_ = std::max(first_max_, position); }
 
 std::string ReferenceLog::end_delete(Sequence first) {
-  if (first < first_min_ || first > first_max_) {
+  if (first < first_min_ || (first > first_max_ && !check_gone(first_max_, first).empty())) {
     return fmt::format("the log begins at record {}, not in [{}, {}]", first, first_min_,
                        first_max_);
   }
@@ -77,13 +78,36 @@ std::string ReferenceLog::end_delete(Sequence first) {
   return {};
 }
 
-void ReferenceLog::begin_compaction() {
-  std::set<std::string_view> newer;
-  for (auto kept = records_.rbegin(); kept != records_.rend(); ++kept) {
-    const bool is_newest = newer.insert(kept->record.key).second;
-    kept->may_be_gone =
-        kept->may_be_gone || !is_newest || kept->record.op == nori::Operation::remove;
+void ReferenceLog::begin_compaction(Sequence end, Sequence tombstones_end) {
+  std::unordered_set<std::string_view> newer;
+  for (auto sequence = std::min(end, appended_end()); sequence-- > 0;) {
+    auto& kept = records_[sequence];
+    if (!newer.insert(kept.record.key).second) {
+      kept.may_be_gone = true;
+    } else if (kept.record.op == nori::Operation::remove && sequence < tombstones_end) {
+      kept.may_be_gone = true;
+      tombstones_gone_end_ = std::max(tombstones_gone_end_, sequence + 1);
+    }
   }
+}
+
+std::map<std::string_view, Sequence> ReferenceLog::state_before(Sequence end) const {
+  std::map<std::string_view, Sequence> state;
+  for (Sequence sequence = 0; sequence < end; ++sequence) {
+    const auto& record = at(sequence)->record;
+    if (record.op == nori::Operation::remove) {
+      state.erase(record.key);
+    } else {
+      state[record.key] = sequence;
+    }
+  }
+  return state;
+}
+
+Sequence ReferenceLog::first_since(TimePoint time) const noexcept {
+  const auto is_older = [&](const Kept& kept) { return kept.time && *kept.time < time; };
+  const auto found = std::ranges::find_if(records_.rbegin(), records_.rend(), is_older);
+  return static_cast<Sequence>(std::distance(found, records_.rend()));
 }
 
 std::string ReferenceLog::check_gone(Sequence first, Sequence end) const {
@@ -149,6 +173,24 @@ std::string ReferenceLog::compare(const LogContents& found, Crash crash) const {
       return fmt::format("record {} is older than the one before", entry.sequence);
     }
   }
+  return check_newest(found);
+}
+
+// Of a key with a record left the newest is among them: else a value comes back.
+std::string ReferenceLog::check_newest(const LogContents& found) const {
+  std::unordered_map<std::string_view, Sequence> newest;
+  for (const auto& entry : found.entries) {
+    newest[entry.key] = entry.sequence;
+  }
+  std::unordered_set<std::string_view> seen;
+  for (auto sequence = found.next_sequence; sequence-- > 0 && seen.size() < newest.size();) {
+    const std::string_view key = at(sequence)->record.key;
+    const auto left = newest.find(key);
+    if (left != newest.end() && seen.insert(key).second && left->second != sequence) {
+      return fmt::format("record {} is gone, and record {} of the same key is not", sequence,
+                         left->second);
+    }
+  }
   return {};
 }
 
@@ -208,8 +250,10 @@ void ReferenceLog::adopt_undurable(const LogContents& found) {
   records_.resize(found.next_sequence);
   const auto first = found.entries.empty() ? found.next_sequence : found.entries.front().sequence;
   first_max_ = first;
+  tombstones_gone_end_ = std::min(tombstones_gone_end_, found.next_sequence);
   for (const auto& entry : found.entries) {
     records_[entry.sequence].epoch = entry.epoch;
+    records_[entry.sequence].time = entry.time;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nori/error.h"
@@ -69,9 +70,9 @@ class ReferenceLog {
   /// They were, and the log begins at `first` now.
   [[nodiscard]] std::string end_delete(Sequence first);
 
-  /// Sealed segments are about to be compacted: a record may go that has a newer one of its key,
-  /// and a tombstone.
-  void begin_compaction();
+  /// Sealed segments are about to be compacted, none with a record from `end` on: a record may go
+  /// that has a newer one of its key before `end`, and a tombstone before `tombstones_end`.
+  void begin_compaction(Sequence end, Sequence tombstones_end);
 
   /// Whether a log with this in it is one that `crash` may leave. Returns what is wrong about it,
   /// or nothing.
@@ -92,6 +93,16 @@ class ReferenceLog {
     return sequence < records_.size() && records_[sequence].may_be_gone;
   }
 
+  /// What the records before `end` make: each key that has a value, and the record that gave it.
+  [[nodiscard]] std::map<std::string_view, Sequence> state_before(Sequence end) const;
+  /// Whoever has the state before this place or a later one can go on with what is left of the log;
+  /// to an earlier state a tombstone may be missing.
+  [[nodiscard]] Sequence complete_from() const noexcept { return tombstones_gone_end_; }
+  /// Before `end` of what compare() was told of.
+  [[nodiscard]] const OwnedRecord& record(Sequence sequence) const { return at(sequence)->record; }
+  /// Behind the last record known to have been appended before `time`.
+  [[nodiscard]] Sequence first_since(TimePoint time) const noexcept;
+
   [[nodiscard]] Sequence appended_end() const noexcept { return records_.size(); }
   [[nodiscard]] Sequence durable_end() const noexcept { return durable_end_; }
   /// Appends that were begun: a number for the next one's contents.
@@ -104,8 +115,9 @@ class ReferenceLog {
     OwnedRecord record;
     bool ends_batch = false;
     bool may_be_gone = false;  ///< By a compaction.
-    /// Of the entry, once it was read.
+    // Of the entry, once it was read.
     Epoch epoch = {};
+    std::optional<TimePoint> time = {};
   };
 
   [[nodiscard]] const Kept* at(Sequence sequence) const noexcept;
@@ -113,6 +125,8 @@ class ReferenceLog {
   [[nodiscard]] bool may_end_batch(Sequence sequence) const noexcept;
   /// What is wrong about it that no record of [first, end) is there, or nothing.
   [[nodiscard]] std::string check_gone(Sequence first, Sequence end) const;
+  /// What is wrong about the newest records of each key there, or nothing.
+  [[nodiscard]] std::string check_newest(const LogContents& found) const;
 
   std::vector<Kept> records_;          ///< By sequence, deleted ones included.
   std::vector<Kept> pending_;          ///< May be there, behind records_, all or none.
@@ -122,6 +136,7 @@ class ReferenceLog {
   // The first record left lies in [first_min_, first_max_].
   Sequence first_min_ = 0;
   Sequence first_max_ = 0;
+  Sequence tombstones_gone_end_ = 0;  ///< Behind the last that may be gone, and was the newest.
 };
 
 }  // namespace nori::testing

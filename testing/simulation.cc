@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <iterator>
 #include <memory>
 #include <utility>
@@ -18,6 +19,7 @@ namespace nori::testing {
 namespace {
 
 constexpr std::uint64_t kBlockBytes = 4096;
+constexpr std::int64_t kHourMs = 60 * 60 * 1000;
 
 Step random_step(Random& random) {
   constexpr std::uint64_t kValueBytes[] = {0, 100, 100, 100, 1000, 1000, 4000, 9000};
@@ -48,9 +50,42 @@ Step random_step(Random& random) {
     case 13:
       return random.coin() ? read() : follow();
     case 14:
-      return compact();
+      return compact(random.chance(64) ? 1 + random.below(40) : 0, random.chance(32));
     default:
       return append(1 + random.below(8), value_bytes);
+  }
+}
+
+// Of what is made from the log, and what goes by it.
+Step random_derived_step(Random& random) {
+  constexpr std::uint64_t kBacks[] = {0, 0, 1, 5, 20, 1000};
+  constexpr std::uint64_t kMaxBytes[] = {0, 0, 1, 200'000};
+  const auto consumer = random.below(kCappedConsumers + 1);
+  const auto back = kBacks[random.below(std::size(kBacks))];
+  switch (random.below(14)) {
+    case 0:
+    case 1:
+    case 2:
+      return consume(consumer, 1 + random.below(random.coin() ? 4 : 40), back);
+    case 3:
+      return commit(consumer, back);
+    case 4:
+    case 5:
+      return flush(consumer);
+    case 6:
+      return seek(consumer, back);
+    case 7:
+      return random.coin() ? leave(consumer) : drop(consumer);
+    case 8:
+    case 9:
+      return begin_snapshot(back, 1 + random.below(3));
+    case 10:
+    case 11:
+      return finish_snapshot();
+    default:
+      // The clock goes by whole hours, or some milliseconds.
+      return retain(kMaxBytes[random.below(std::size(kMaxBytes))],
+                    random.coin() ? kHourMs / 2 : 3 * kHourMs / 2);
   }
 }
 
@@ -84,7 +119,7 @@ Fault random_fault(Random& random) {
           .drops_pages = kind.drops_pages};
 }
 
-Life random_life(Random& random, IoMode io) {
+Life random_life(Random& random, IoMode io, bool has_derived) {
   constexpr FsyncPolicy::Kind kPolicies[] = {FsyncPolicy::Kind::os, FsyncPolicy::Kind::batch,
                                              FsyncPolicy::Kind::os, FsyncPolicy::Kind::always};
   Life life;
@@ -105,7 +140,8 @@ Life random_life(Random& random, IoMode io) {
   }
   const auto steps = random.below(12);
   for (std::uint64_t step = 0; step < steps; ++step) {
-    life.script.push_back(random_step(random));
+    life.script.push_back(has_derived && random.below(5) < 2 ? random_derived_step(random)
+                                                             : random_step(random));
   }
   if (random.chance(96)) {
     life.script.push_back(close());
@@ -116,6 +152,9 @@ Life random_life(Random& random, IoMode io) {
     life.damage_seed = random.next();
   }
   life.clock_ms = static_cast<std::int64_t>(random.below(100)) - 20;
+  if (has_derived && random.chance(64)) {
+    life.clock_ms += (static_cast<std::int64_t>(random.below(6)) - 1) * kHourMs;
+  }
   return life;
 }
 
@@ -214,9 +253,10 @@ Simulation random_simulation(std::uint64_t seed) {
                         .sector_bytes = random.coin() ? 512U : 4096U,
                         .io = random.coin() ? IoMode::direct : IoMode::buffered,
                         .padding = random.chance(170) ? Padding::block : Padding::none};
+  const bool has_derived = random.coin();
   const auto lives = 1 + random.below(24);
   for (std::uint64_t life = 0; life < lives; ++life) {
-    simulation.lives.push_back(random_life(random, simulation.io));
+    simulation.lives.push_back(random_life(random, simulation.io, has_derived));
   }
   return simulation;
 }
@@ -225,6 +265,7 @@ namespace {
 
 std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
   ReferenceLog reference;
+  DerivedModel derived;
   bool exists = false;
   const auto report = [](std::size_t life, const std::string& wrong) {
     return fmt::format("life {}: {}", life, wrong);
@@ -240,12 +281,14 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
     }
     const auto& form = kCrashForms[life.crash_form];
     {
-      CheckedLog log(disk, options, std::move(reference));
+      CheckedLog log(disk, options, std::move(reference), std::move(derived));
       if (log.run(open())) {
         log.run(life.script);
       }
       log.check_stays_failed();
+      const bool is_excused = log.is_excused();
       reference = log.reference();
+      derived = log.derived();
       // With no space it opens all the same, and its names may not be durable yet.
       exists = exists || (log.was_opened() && !life.fault);
       disk.clear_faults();
@@ -257,10 +300,13 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       if (!log.problem().empty()) {
         return report(number, log.problem());
       }
+      if (log.error() && !is_excused) {
+        return report(number, "an error without a cause: " + log.error()->message);
+      }
     }
     auto wrong = watched(disk, options);
     if (wrong.empty()) {
-      wrong = look_at(disk, options, reference, form.crash, !exists);
+      wrong = look_at(disk, options, reference, derived, form.crash, !exists);
     }
     if (wrong.empty() && life.damage_seed) {
       Random random(*life.damage_seed);
@@ -271,6 +317,7 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
     if (!wrong.empty()) {
       return report(number, fmt::format("{}: {}", form.name, wrong));
     }
+    derived.see_clock(TimePoint(std::chrono::milliseconds(disk.now_ms())));
     disk.advance_ms(life.clock_ms);
   }
   Life last;
@@ -349,24 +396,19 @@ Simulation shrink(Simulation simulation, const std::function<bool(const Simulati
       });
       for (std::size_t step = 0; step < simulation.lives[i].script.size(); ++step) {
         const auto step_of = [&](Simulation& all) -> Step& { return life_of(all).script[step]; };
-        while (simplify([&](Simulation& all) {
-          auto& times = step_of(all).times;
-          return times > 1 && (times /= 2, true);
-        })) {
-          gained = true;
-        }
-        while (simplify([&](Simulation& all) {
-          auto& records = step_of(all).records;
-          return records > 1 && (records /= 2, true);
-        })) {
-          gained = true;
-        }
-        while (simplify([&](Simulation& all) {
-          auto& bytes = step_of(all).value_bytes;
-          return bytes > 0 && (bytes /= 2, true);
-        })) {
-          gained = true;
-        }
+        const auto halve = [&](std::uint64_t Step::* number, std::uint64_t least) {
+          while (simplify([&](Simulation& all) {
+            auto& value = step_of(all).*number;
+            return value > least && (value /= 2, true);
+          })) {
+            gained = true;
+          }
+        };
+        halve(&Step::times, 1);
+        halve(&Step::records, 1);
+        halve(&Step::value_bytes, 0);
+        halve(&Step::back, 0);
+        halve(&Step::skip, 0);
       }
     }
   }

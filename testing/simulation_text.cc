@@ -39,7 +39,7 @@ constexpr Names<Durability, 2> kDurabilityNames{
     {{"policy", Durability::policy}, {"durable", Durability::durable}}};
 constexpr Names<bool, 2> kYesNo{{{"no", false}, {"yes", true}}};
 constexpr Names<Repeat, 2> kRepeatNames{{{"once", Repeat::once}, {"forever", Repeat::forever}}};
-constexpr Names<Step::Kind, 10> kStepNames{{{"append", Step::Kind::append},
+constexpr Names<Step::Kind, 19> kStepNames{{{"append", Step::Kind::append},
                                             {"try_append", Step::Kind::try_append},
                                             {"sync", Step::Kind::sync},
                                             {"wait_durable", Step::Kind::wait_durable},
@@ -48,6 +48,15 @@ constexpr Names<Step::Kind, 10> kStepNames{{{"append", Step::Kind::append},
                                             {"compact", Step::Kind::compact},
                                             {"read", Step::Kind::read},
                                             {"follow", Step::Kind::follow},
+                                            {"consume", Step::Kind::consume},
+                                            {"commit", Step::Kind::commit},
+                                            {"flush", Step::Kind::flush},
+                                            {"seek", Step::Kind::seek},
+                                            {"leave", Step::Kind::leave},
+                                            {"drop", Step::Kind::drop},
+                                            {"begin_snapshot", Step::Kind::begin_snapshot},
+                                            {"finish_snapshot", Step::Kind::finish_snapshot},
+                                            {"retain", Step::Kind::retain},
                                             {"close", Step::Kind::close}}};
 
 template <typename T, std::size_t N>
@@ -226,11 +235,46 @@ Result<void> take_step(Line& line, Life& life) {
       NORI_TRY(line.take_number("records", step.records));
       NORI_TRY(line.take_number("value_bytes", step.value_bytes));
       NORI_TRY(line.take("durability", kDurabilityNames, step.durability));
+      NORI_TRY(line.take_number("consumer", step.consumer));
+      NORI_TRY(line.take_number("back", step.back));
+      NORI_TRY(line.take_number("keep", step.keep));
+      NORI_TRY(line.take_number("skip", step.skip));
+      NORI_TRY(line.take("keeps_all", kYesNo, step.keeps_all));
+      NORI_TRY(line.take_number("max_bytes", step.max_bytes));
+      NORI_TRY(line.take_number("max_age_ms", step.max_age_ms));
       life.script.push_back(step);
       return line.done();
     }
   }
   return line.error(fmt::format("there is no step \"{}\"", line.name()));
+}
+
+// What counts of its numbers.
+std::string numbers_text(const Step& step) {
+  using Kind = Step::Kind;
+  switch (step.kind) {
+    case Kind::append:
+    case Kind::try_append:
+      return fmt::format(" times={} records={} value_bytes={} durability={}", step.times,
+                         step.records, step.value_bytes,
+                         name_of(kDurabilityNames, step.durability));
+    case Kind::compact:
+      return fmt::format(" skip={} keeps_all={}", step.skip, name_of(kYesNo, step.keeps_all));
+    case Kind::consume:
+      return fmt::format(" consumer={} times={} back={}", step.consumer, step.times, step.back);
+    case Kind::commit:
+    case Kind::flush:
+    case Kind::seek:
+    case Kind::leave:
+    case Kind::drop:
+      return fmt::format(" consumer={} back={}", step.consumer, step.back);
+    case Kind::begin_snapshot:
+      return fmt::format(" back={} keep={}", step.back, step.keep);
+    case Kind::retain:
+      return fmt::format(" max_bytes={} max_age_ms={}", step.max_bytes, step.max_age_ms);
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -254,13 +298,7 @@ std::string to_text(const Simulation& simulation) {
     }
     text += '\n';
     for (const auto& step : life.script) {
-      text += fmt::format("  {}", name_of(kStepNames, step.kind));
-      if (step.kind == Step::Kind::append || step.kind == Step::Kind::try_append) {
-        text +=
-            fmt::format(" times={} records={} value_bytes={} durability={}", step.times,
-                        step.records, step.value_bytes, name_of(kDurabilityNames, step.durability));
-      }
-      text += '\n';
+      text += fmt::format("  {}{}\n", name_of(kStepNames, step.kind), numbers_text(step));
     }
     text += fmt::format("end crash_form={} crash_seed={} clock_ms={}", life.crash_form,
                         life.crash_seed, life.clock_ms);

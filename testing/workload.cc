@@ -2,12 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "testing/random.h"
 
 namespace nori::testing {
+namespace {
+
+// A life lasts seconds, also under a sanitizer.
+constexpr std::chrono::minutes kClockGainMax{29};
+constexpr std::chrono::milliseconds kClockStep{1};
+
+}  // namespace
 
 std::vector<OwnedRecord> make_records(std::uint64_t append_number, std::uint64_t records,
                                       std::uint64_t value_bytes) {
@@ -34,8 +43,13 @@ std::vector<OwnedRecord> make_records(std::uint64_t append_number, std::uint64_t
   return batch;
 }
 
-CheckedLog::CheckedLog(SimulatedDisk& disk, WalOptions options, ReferenceLog reference)
-    : options_(std::move(options)), reference_(std::move(reference)) {
+CheckedLog::CheckedLog(SimulatedDisk& disk, WalOptions options, ReferenceLog reference,
+                       DerivedModel derived)
+    : disk_(disk),
+      faults_before_(disk.faults_hit()),
+      options_(std::move(options)),
+      reference_(std::move(reference)),
+      derived_(std::move(derived)) {
   options_.file_system = &disk;
   if (options_.directory.empty()) {
     options_.directory = "log";
@@ -59,6 +73,8 @@ void CheckedLog::complain(std::string problem) {
     problem_ = std::move(problem);
   }
 }
+
+bool CheckedLog::is_excused() const { return disk_.dead() || disk_.faults_hit() != faults_before_; }
 
 bool CheckedLog::run(const Script& script) {
   for (const auto& step : script) {
@@ -103,7 +119,7 @@ bool CheckedLog::run(const Step& step) {
       done = delete_segments();
       break;
     case Step::Kind::compact:
-      done = compact_segments();
+      done = compact_segments(step);
       break;
     case Step::Kind::read:
       done = read_back();
@@ -111,17 +127,53 @@ bool CheckedLog::run(const Step& step) {
     case Step::Kind::follow:
       done = follow_on();
       break;
+    case Step::Kind::consume:
+      consume(step);
+      break;
+    case Step::Kind::commit:
+      commit(step);
+      break;
+    case Step::Kind::flush:
+      flush(step);
+      break;
+    case Step::Kind::seek:
+      seek(step);
+      break;
+    case Step::Kind::leave:
+      leave(consumer_name(step.consumer));
+      break;
+    case Step::Kind::drop:
+      drop(consumer_name(step.consumer));
+      break;
+    case Step::Kind::begin_snapshot:
+      begin_snapshot(step);
+      break;
+    case Step::Kind::finish_snapshot:
+      finish_snapshot();
+      break;
+    case Step::Kind::retain:
+      done = apply_retention(step);
+      break;
     case Step::Kind::close:
-      done = note(wal_->close());
-      if (done) {
-        reference_.acknowledge_all_durable();
-      }
-      follower_.reset();
-      wal_.reset();
+      done = close_log();
       break;
   }
   if (wal_) {
     complain(reference_.acknowledge_durable(wal_->durable_position().sequence));
+  }
+  return done;
+}
+
+bool CheckedLog::close_log() {
+  give_up_snapshot();
+  const bool done = note(wal_->close());
+  if (done) {
+    reference_.acknowledge_all_durable();
+  }
+  follower_.reset();
+  wal_.reset();
+  while (!consumers_.empty()) {
+    leave(std::string(consumers_.begin()->first));
   }
   return done;
 }
@@ -175,19 +227,53 @@ bool CheckedLog::append_once(const Step& step) {
   return true;
 }
 
-bool CheckedLog::delete_segments() {
-  const auto position = wal_->current_position();
-  reference_.begin_delete(position.sequence);
-  if (!note(wal_->delete_segments_before(position))) {
+template <typename Delete>
+bool CheckedLog::delete_up_to(Sequence limit, Delete call) {
+  derived_.begin_deletion();
+  reference_.begin_delete(std::min(limit, derived_.needed_from()));
+  if (!note(call())) {
     return false;
   }
-  complain(reference_.end_delete(wal_->stats().first_sequence));
+  const auto first = wal_->stats().first_sequence;
+  complain(reference_.end_delete(first));
+  complain(reference_.acknowledge_durable(first));
   return true;
 }
 
-bool CheckedLog::compact_segments() {
-  reference_.begin_compaction();
-  return note(wal_->compact());
+bool CheckedLog::delete_segments() {
+  const auto position = wal_->current_position();
+  follower_may_lose_ = true;
+  return delete_up_to(position.sequence, [&] { return wal_->delete_segments_before(position); });
+}
+
+bool CheckedLog::apply_retention(const Step& step) {
+  const RetentionPolicy policy{.max_age = std::chrono::milliseconds(step.max_age_ms),
+                               .max_bytes = step.max_bytes};
+  // The clock it goes by has come no further than the newest frame found, but for as long as this
+  // life lasts, up to 24 times faster.
+  const auto old = derived_.furthest_clock() + kClockGainMax - policy.max_age;
+  if (TimePoint(std::chrono::milliseconds(disk_.now_ms())) >
+      derived_.furthest_clock() + kClockGainMax) {
+    std::this_thread::sleep_for(kClockStep);  // it follows a jump when it has run itself
+  }
+  const auto limit =
+      policy.max_bytes != 0 ? reference_.appended_end() : reference_.first_since(old);
+  return delete_up_to(limit, [&] { return wal_->apply_retention(policy); });
+}
+
+bool CheckedLog::compact_segments(const Step& step) {
+  CompactionOptions options;
+  if (step.keeps_all) {
+    options.keep = CompactionOptions::Keep::all;
+  } else {
+    // What is left alone may hold what a tombstone hides.
+    reference_.begin_compaction(derived_.passed_by_all(),
+                                step.skip == 0 ? derived_.snapshots_from() : 0);
+  }
+  if (step.skip != 0) {
+    options.from = Position{.sequence = wal_->stats().first_sequence + step.skip};
+  }
+  return note(wal_->compact(options));
 }
 
 bool CheckedLog::read_back() {
@@ -240,11 +326,15 @@ bool CheckedLog::follow_on() {
       return false;
     }
     followed_ = wal_->stats().first_sequence;
+    follower_may_lose_ = false;
     follower_.emplace(*std::move(reader));
   }
   for (;;) {
     const auto next = follower_->next();
     if (!next && next.error().code == ErrorCode::gone) {
+      if (!follower_may_lose_) {
+        complain("what the follower comes to was deleted by retention");
+      }
       follower_.reset();
       return true;
     }

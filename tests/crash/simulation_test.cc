@@ -48,7 +48,8 @@ TEST(SimulationTextTest, SaysAllThereIsToASimulation) {
 TEST(SimulationTextTest, NamesTheLineThatIsWrong) {
   for (const std::string wrong :
        {"sync", "open\nfrobnicate", "open\nappend times=many", "open\nend crash_form=99",
-        "open fsync=sometimes", "open fault=frobnicate", "disk colour=red", "open\nopen"}) {
+        "open\nretain max_age_ms=long", "open\ncompact keeps_all=perhaps", "open fsync=sometimes",
+        "open fault=frobnicate", "disk colour=red", "open\nopen"}) {
     const auto read = simulation_of("# a comment\n" + wrong);
     ASSERT_FALSE(read) << wrong;
     EXPECT_EQ(read.error().code, ErrorCode::invalid_argument);
