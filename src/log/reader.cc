@@ -156,8 +156,8 @@ Result<void> Reader::Impl::step(Scrutiny scrutiny, std::optional<Entry>& found) 
       if (!decode_record(payload_left_, stored) || next_in_frame_ == frame_end_sequence_)
           [[unlikely]] {
         payload_left_ = {};
-        next_in_frame_ = frame_end_sequence_;
-        return damaged(fmt::format("record {} is malformed", next_in_frame_));
+        const auto bad = std::exchange(next_in_frame_, frame_end_sequence_);
+        return damaged_frame(fmt::format("record {} is malformed", bad));
       }
       const auto sequence = next_in_frame_++;
       if (sequence < skip_to_) {
@@ -183,14 +183,15 @@ Result<void> Reader::Impl::step(Scrutiny scrutiny, std::optional<Entry>& found) 
         found.reset();
         payload_left_ = {};
         next_in_frame_ = frame_end_sequence_;
-        return damaged(fmt::format("the value of record {} cannot be decompressed", sequence));
+        return damaged_frame(
+            fmt::format("the value of record {} cannot be decompressed", sequence));
       }
       position_ = end;
       return {};
     }
     if (next_in_frame_ != frame_end_sequence_) {
       next_in_frame_ = frame_end_sequence_;
-      return damaged("the frame has fewer records than its header says");
+      return damaged_frame("the frame has fewer records than its header says");
     }
     if (options_.visible == Visible::appended && !damage_) [[likely]] {
       if (const auto* const frame = walker_.next_at_hand(); frame != nullptr) [[likely]] {
@@ -233,7 +234,7 @@ Result<void> Reader::Impl::step_compacted(std::optional<Entry>& found) {
                                   entry.value)) {
       compacted_.reset();
       found.reset();
-      return damaged(
+      return damaged_frame(
           fmt::format("the value of record {} cannot be decompressed", record->sequence));
     }
     position_ = entry.end;
@@ -242,7 +243,7 @@ Result<void> Reader::Impl::step_compacted(std::optional<Entry>& found) {
   const bool is_done = compacted_->is_done();
   compacted_.reset();
   if (!is_done) {
-    return damaged("the frame's records are malformed");
+    return damaged_frame("the frame's records are malformed");
   }
   position_.sequence = std::max(position_.sequence, frame_end_sequence_);
   return {};
@@ -296,16 +297,27 @@ Result<Sequence> Reader::Impl::durable_sequence() {
 }
 
 std::unexpected<Error> Reader::Impl::damaged(const std::string& why) {
-  const auto& place = walker_.place();
+  return damaged(why, walker_.place(), walker_.chain().next_sequence);
+}
+
+// The current frame, though its checksum is right.
+std::unexpected<Error> Reader::Impl::damaged_frame(const std::string& why) {
+  return damaged(why, frame_->place, frame_->header.first_sequence);
+}
+
+std::unexpected<Error> Reader::Impl::damaged(const std::string& why, const FramePlaceInLog& place,
+                                             Sequence next_sequence) {
+  const auto* const segment = walker_.segment();
   auto error = make_error(
       ErrorCode::damaged,
       "{} at offset {}: {}; records before {} are good, restore the file from a copy or read on "
       "with skip_damaged",
-      (source_.directory->path() / segment_name(place.segment_id)).string(), place.offset, why,
-      walker_.chain().next_sequence);
-  error.error().position = Position{.segment_id = place.segment_id,
-                                    .offset = place.offset,
-                                    .sequence = walker_.chain().next_sequence};
+      (source_.directory->path() /
+       (segment != nullptr ? segment->name().name() : segment_name(place.segment_id)))
+          .string(),
+      place.offset, why, next_sequence);
+  error.error().position =
+      Position{.segment_id = place.segment_id, .offset = place.offset, .sequence = next_sequence};
   damage_ = error.error();
   source_.observer->events.post(DamageFound{.by = DamageFound::By::reader,
                                             .segment_id = place.segment_id,

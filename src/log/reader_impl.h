@@ -72,6 +72,9 @@ class Reader::Impl {
   enum class Verdict : std::uint8_t { end, look_again };
   [[nodiscard]] Result<Verdict> judge(Scrutiny scrutiny);
   [[nodiscard]] std::unexpected<Error> damaged(const std::string& why);
+  [[nodiscard]] std::unexpected<Error> damaged_frame(const std::string& why);
+  [[nodiscard]] std::unexpected<Error> damaged(const std::string& why, const FramePlaceInLog& place,
+                                               Sequence next_sequence);
 
   Source source_;
   ReadOptions options_;

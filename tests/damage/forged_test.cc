@@ -259,6 +259,34 @@ TEST_F(ForgedTest, ARingOfAnotherLogIsNotRead) {
   EXPECT_EQ(read_small_log(*disk_, Verification::all).records.size(), written_.size() + 1);
 }
 
+// E6 of docs/recovery.md#evidence stands on the header of a file behind the end; where that says
+// nothing, its footer may.
+TEST_F(ForgedTest, AFooterBehindTheEndIsEvidence) {
+  auto header = map_.segments.back().header;
+  header.first_segment = header.last_segment = 3;
+  header.first_sequence = header.durable_mark = 1;
+  Bytes bytes(header.first_offset);
+  encode_segment_header(header, bytes.data());
+  SegmentSummary summary;
+  summary.first_sequence = summary.end_sequence = 1;
+  summary.epoch = header.epoch;
+  summary.end_offset = header.first_offset;
+  for (const bool is_evidence : {false, true}) {
+    summary.durable_mark = is_evidence ? written_.size() + 1 : 1;
+    const auto footer = encode_footer(summary, header.seed(), 4096);
+    auto file = bytes;
+    file.insert(file.end(), as_byte_view(footer).begin(), as_byte_view(footer).end());
+    put(3, file);
+    const auto reading = read_small_log(*disk_, Verification::all);
+    ASSERT_EQ(reading.error.has_value(), is_evidence) << reading.error->message;
+    EXPECT_TRUE(same(reading.records, written_));
+    if (is_evidence) {
+      EXPECT_NE(reading.error->message.find("the footer of 000003.wal"), std::string::npos)
+          << reading.error->message;
+    }
+  }
+}
+
 // --- compressed values ---------------------------------------------------------------------------
 
 class ForgedValueTest : public ::testing::TestWithParam<Compression> {};
@@ -305,6 +333,11 @@ TEST_P(ForgedValueTest, OneThatCannotBeDecompressedIsDamage) {
   EXPECT_NE(reading.error->message.find("the value of record 4 cannot be decompressed"),
             std::string::npos)
       << reading.error->message;
+  EXPECT_NE(reading.error->message.find(
+                fmt::format("{} at offset {}", segment_name(frame.segment_id), frame.offset)),
+            std::string::npos)
+      << reading.error->message;
+  EXPECT_NE(reading.error->message.find("records before 4 are good"), std::string::npos);
   EXPECT_EQ(reading.records.size(), 4U);
   ASSERT_EQ(reading.records_skipping.size(), 8U);
   for (const auto& entry : reading.records_skipping) {
