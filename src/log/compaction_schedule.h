@@ -31,14 +31,14 @@ class CompactionSchedule {
     std::optional<Clock::time_point> ask_again = std::nullopt;  ///< Nothing: when more is sealed.
   };
   [[nodiscard]] Decision decide(Clock::time_point now, Sequence end, std::uint64_t sealed_bytes) {
-    if (end != end_seen_ || !quiet_since_) {
+    if (end != end_seen_) {
       end_seen_ = end;
       quiet_since_ = now;
     }
     if (sealed_bytes < due_bytes_) {
       return {};
     }
-    if (const auto quiet_at = *quiet_since_ + policy_.idle; now < quiet_at) {
+    if (const auto quiet_at = quiet_since_ + policy_.idle; now < quiet_at) {
       return {.ask_again = quiet_at};
     }
     return {.is_due = true};
@@ -54,7 +54,7 @@ class CompactionSchedule {
   const CompactionPolicy policy_;
   std::uint64_t due_bytes_;
   std::optional<Sequence> end_seen_;
-  std::optional<Clock::time_point> quiet_since_;
+  Clock::time_point quiet_since_{};  ///< Since `end_seen_` is the end.
 };
 
 }  // namespace nori

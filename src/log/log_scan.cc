@@ -354,7 +354,7 @@ class Scanner {
   Result<void> stop() {
     scan_.end = walker_->place();
     scan_.chain = walker_->chain();
-    if (walker_->segment_is_missing() && NORI_TRY(was_compacted(scan_.end.segment_id))) {
+    if (walker_->segment_is_missing() && NORI_TRY(has_file_now(scan_.end.segment_id))) {
       auto error = make_error(ErrorCode::io, "{}: segment {} was compacted while the log was read",
                               directory_.path().string(), scan_.end.segment_id);
       error.error().system_errno = ENOENT;  // to be begun anew
@@ -387,9 +387,8 @@ class Scanner {
     return {};
   }
 
-  Result<bool> was_compacted(std::uint64_t segment_id) {
-    const auto file = NORI_TRY(list_log(directory_)).file_of(segment_id);
-    return file && file->is_compacted;
+  Result<bool> has_file_now(std::uint64_t segment_id) {
+    return NORI_TRY(list_log(directory_)).file_of(segment_id).has_value();
   }
 
   void report() {

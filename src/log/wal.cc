@@ -750,7 +750,7 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
 
 // A thread of its own: a step may take long.
 void Wal::Impl::start_compaction() {
-  if (is_read_only() || !options_.background_thread || options_.compaction.garbage_ratio <= 0) {
+  if (!options_.background_thread || options_.compaction.garbage_ratio <= 0) {
     return;
   }
   compaction_schedule_.emplace(options_.compaction, options_.segment_bytes);

@@ -46,9 +46,8 @@ Result<std::shared_ptr<const Image>> open_image(io::Directory& snapshots, Sequen
     return make_error(ErrorCode::damaged, "{}: it is the snapshot of another log", image->path);
   }
   std::vector<std::byte> bytes(open.footer.index_bytes);
-  const bool is_whole = NORI_TRY(read_all(*image->file, open.footer.index_offset, bytes));
-  auto index =
-      is_whole ? SnapshotIndex::decode(std::move(bytes), open.footer, image->seed) : std::nullopt;
+  bytes.resize(NORI_TRY(image->file->read_at(open.footer.index_offset, bytes)));
+  auto index = SnapshotIndex::decode(std::move(bytes), open.footer, image->seed);
   if (!index) {
     return make_error(ErrorCode::damaged, "{} at offset {}: its index is damaged", image->path,
                       open.footer.index_offset);
