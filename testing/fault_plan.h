@@ -16,7 +16,7 @@ namespace nori::testing {
 enum class Operation : std::uint8_t {
   open,  ///< Of an existing file or directory.
   read,
-  status,  ///< File::status() and size().
+  status,  ///< File::status() and size(), Directory::id_of().
   list,
   map,
   lock,

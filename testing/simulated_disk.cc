@@ -936,8 +936,9 @@ Result<std::unique_ptr<io::File>> State::open(const HandleOrigin& origin, Inode&
 
 Result<io::FileId> State::id_of(const HandleOrigin& origin, const Inode& directory,
                                 std::string_view name) {
-  const Guard guard(mutex_);
-  NORI_TRY(check_alive(origin));
+  Guard guard(mutex_);
+  NORI_TRY(enter(guard, origin, Operation::status));
+  NORI_TRY(decide(Operation::status, origin, name).result());
   const auto* const inode = look_up(directory, name);
   if (inode == nullptr) {
     return std::unexpected(system_error(ENOENT, "stat", (origin.path / name).native()));

@@ -10,60 +10,33 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "format/cursor.h"
+#include "format/segment_header.h"
 #include "nori/events.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
+#include "testing/event_recorder.h"
 #include "testing/recovered_log.h"
+#include "testing/results.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::code_of;
+using testing::EventRecorder;
+using testing::ok;
 using testing::SimulatedDisk;
 using testing::Survival;
 using On = testing::Operation;
-
-template <typename T>
-T ok(Result<T> result) {
-  if (!result) {
-    throw std::runtime_error(
-        fmt::format("{}: {}", error_code_name(result.error().code), result.error().message));
-  }
-  if constexpr (!std::is_void_v<T>) {
-    return *std::move(result);
-  }
-}
-
-template <typename T>
-std::string_view code_of(const Result<T>& result) {
-  return result ? "ok" : error_code_name(result.error().code);
-}
-
-class Recorder : public EventListener {
- public:
-  void on_event(const Event& event) override { events.push_back(event); }
-  template <typename T>
-  [[nodiscard]] std::vector<T> all() const {
-    std::vector<T> found;
-    for (const auto& event : events) {
-      if (const auto* one = std::get_if<T>(&event); one != nullptr) {
-        found.push_back(*one);
-      }
-    }
-    return found;
-  }
-  std::vector<Event> events;
-};
 
 class ConsumerTest : public ::testing::Test {
  public:
@@ -152,7 +125,7 @@ class ConsumerTest : public ::testing::Test {
   }
 
   SimulatedDisk disk_{7};
-  std::shared_ptr<Recorder> seen_ = std::make_shared<Recorder>();
+  std::shared_ptr<EventRecorder> seen_ = std::make_shared<EventRecorder>();
   WalOptions options_;
   std::optional<Wal> wal_;
 };
@@ -330,6 +303,17 @@ TEST_F(ConsumerTest, LagIsToldInRecordsBytesAndTime) {
   EXPECT_LT(lag.bytes, 30'000U);
   EXPECT_EQ(lag.time, milliseconds{250});
   EXPECT_EQ(read(consumer).size(), 10U);
+  ok(wal.rotate());
+  append(1);
+  ok(wal.sync());
+  EXPECT_EQ(read(consumer).size(), 1U);
+  ok(consumer.commit(consumer.position()));
+  append(1);
+  lag = ok(consumer.lag());
+  EXPECT_EQ(lag.records, 1U);
+  EXPECT_LT(lag.bytes, 5'000U) << "of the second segment alone";
+  ok(wal.sync());
+  EXPECT_EQ(read(consumer).size(), 1U);
   ok(consumer.commit(consumer.position()));
   lag = ok(consumer.lag());
   EXPECT_EQ(lag.records, 0U);
@@ -367,6 +351,7 @@ TEST_F(ConsumerTest, ADroppedOneIsForgotten) {
   append_segments(3);
   EXPECT_EQ(code_of(wal.drop_consumer("billing")), "gone");
   ok(ok(wal.consumer("billing")).close());
+  EXPECT_EQ(code_of(wal.drop_consumer("other")), "gone");
   EXPECT_EQ(ok(wal.delete_segments_before({.sequence = 30})), 0U);
   ok(wal.drop_consumer("billing"));
   EXPECT_TRUE(ok(wal.consumers()).empty());
@@ -386,6 +371,52 @@ TEST_F(ConsumerTest, OutlivesItsLogToCommit) {
   ok(consumer.commit(Position{.sequence = 5}));
   ok(consumer.close());
   EXPECT_EQ(ok(open().consumers()).front().position.sequence, 5U);
+}
+
+TEST_F(ConsumerTest, OnceClosedItAnswersNothingElse) {
+  auto& wal = open();
+  append(3);
+  ok(wal.sync());
+  auto consumer = ok(wal.consumer("billing"));
+  ok(consumer.close());
+  EXPECT_EQ(code_of(consumer.next()), "closed");
+  EXPECT_EQ(code_of(consumer.follow(milliseconds{0})), "closed");
+  EXPECT_EQ(code_of(consumer.commit({.sequence = 1})), "closed");
+  EXPECT_EQ(code_of(consumer.flush()), "closed");
+  EXPECT_EQ(code_of(consumer.seek(begin_of_log)), "closed");
+  EXPECT_EQ(code_of(consumer.lag()), "closed");
+  EXPECT_EQ(code_of(consumer.close()), "closed");
+}
+
+TEST_F(ConsumerTest, OfAClosedLogItReadsNoMore) {
+  auto& wal = open();
+  append(3);
+  ok(wal.sync());
+  auto consumer = ok(wal.consumer("billing"));
+  ok(wal.close());
+  EXPECT_EQ(code_of(consumer.next()), "closed");
+  EXPECT_EQ(code_of(consumer.follow(milliseconds{0})), "closed");
+  EXPECT_EQ(code_of(consumer.seek(begin_of_log)), "closed");
+  EXPECT_EQ(code_of(consumer.lag()), "closed");
+  EXPECT_EQ(code_of(wal.consumer("other")), "closed");
+  EXPECT_EQ(code_of(wal.consumers()), "closed");
+  EXPECT_EQ(code_of(wal.drop_consumer("other")), "closed");
+}
+
+TEST_F(ConsumerTest, MovesAndGivesItsNameBack) {
+  auto& wal = open();
+  append(3);
+  ok(wal.sync());
+  auto one = ok(wal.consumer("one"));
+  auto other = ok(wal.consumer("other"));
+  ok(one.commit({.sequence = 2}));
+  one = std::move(other);
+  EXPECT_EQ(ok(wal.consumers()).front().position.sequence, 2U) << "flushed where it ended";
+  EXPECT_EQ(code_of(wal.consumer("one")), "ok");
+  EXPECT_EQ(code_of(wal.consumer("other")), "locked");
+  auto& same = one;
+  one = std::move(same);
+  EXPECT_EQ(read(one), numbers(0, 3));
 }
 
 // --- beside a writer in another process ----------------------------------------------------------
@@ -424,6 +455,37 @@ TEST_F(ConsumerTest, SeesTheLastRecordsOfAWriterThatCloses) {
   ok(consumer.commit({.sequence = 10}));
 }
 
+TEST_F(ConsumerTest, BesideAWriterItsEndIsWhatIsDurable) {
+  auto& wal = open();
+  append(5);
+  ok(wal.sync());
+  append(5);
+  auto reading = read_only();
+  auto consumer = ok(reading.consumer("billing", {.from = end_of_log}));
+  EXPECT_EQ(consumer.committed().sequence, 5U);
+  EXPECT_EQ(ok(consumer.lag()).records, 0U);
+}
+
+// Another user's: what only it has is not seen, and is not waited for.
+TEST_F(ConsumerTest, ARingThatMayNotBeReadKeepsNobodyFromReading) {
+  auto& wal = open();
+  append(10);
+  ok(wal.rotate());
+  ok(wal.sync());
+  disk_.inject({.operations = On::open,
+                .system_errno = EACCES,
+                .repeat = testing::Repeat::forever,
+                .name_suffix = "ring"});
+  auto reading = read_only();
+  auto consumer = ok(reading.consumer("billing"));
+  EXPECT_EQ(read(consumer), numbers(0, 10));
+  ok(consumer.commit({.sequence = 10}));
+  EXPECT_EQ(ok(consumer.lag()).records, 0U);
+  disk_.clear_faults();
+  disk_.inject({.operations = On::open, .system_errno = EIO, .name_suffix = "ring"});
+  EXPECT_EQ(code_of(consumer.lag()), "io");
+}
+
 TEST_F(ConsumerTest, AReadOnlyOpeningMakesNothing) {
   open();
   append(1);
@@ -448,7 +510,8 @@ TEST(ConsumerForkTest, TheChildsIsUnusableAndTheParentsGoesOn) {
     if (child == 0) {
       const bool refused = code_of(consumer->next()) == "closed" &&
                            code_of(consumer->commit({.sequence = 1})) == "closed" &&
-                           code_of(consumer->flush()) == "closed";
+                           code_of(consumer->flush()) == "closed" &&
+                           consumer->committed() == Position{};
       consumer.reset();
       ::_exit(refused ? 0 : 1);
     }
@@ -543,6 +606,8 @@ TEST_F(ConsumerTest, AnUnreadableCursorHoldsEverythingBackAndIsReported) {
   ok(disk_.write_file("log/cursors/billing.cursor", foreign));
   open();
   seen_->events.clear();
+  EXPECT_EQ(code_of(wal_->consumer("billing")), "damaged");
+  EXPECT_TRUE(ok(wal_->consumers()).front().unreadable);
   // The same opening tells it once; this one told it already.
   EXPECT_EQ(ok(wal_->delete_segments_before({.sequence = 30})), 0U);
   ok(disk_.write_file("log/cursors/billing.cursor", good));
@@ -576,6 +641,68 @@ TEST_F(ConsumerTest, ACapDropsItWithAnEvent) {
   EXPECT_TRUE(ok(wal.consumers()).empty());
 }
 
+TEST_F(ConsumerTest, WhatIsDeletableCountsWhoIsDroppedAndWhoIsNot) {
+  auto& wal = open();
+  EXPECT_EQ(ok(wal.deletable_by({.max_bytes = 1})).segments, 0U);
+  EXPECT_EQ(ok(wal.deletable_by({.max_bytes = 1})).first_sequence, 0U);
+  EXPECT_EQ(code_of(wal.deletable_by({.max_age = milliseconds{-1}})), "invalid_argument");
+  append_segments(4);
+  const auto four = ok(wal.deletable_before({.sequence = 40}));
+  EXPECT_EQ(four.segments, 4U);
+  EXPECT_EQ(four.first_sequence, 40U);
+  EXPECT_EQ(ok(wal.deletable_before({.sequence = 39})).segments, 3U);
+  ok(ok(wal.consumer("capped", {.max_lag_bytes = four.bytes - 1})).close());
+  EXPECT_EQ(ok(wal.deletable_before({.sequence = 40})).segments, 4U) << "it would be dropped";
+  EXPECT_EQ(ok(wal.deletable_before({.sequence = 30})).segments, 0U) << "it would not";
+  ok(ok(wal.consumer("patient", {.from = Sequence{25}})).close());
+  EXPECT_EQ(ok(wal.deletable_before({.sequence = 40})).segments, 2U);
+  ok(disk_.flip_bit("log/cursors/patient.cursor", 50, 3));
+  EXPECT_EQ(ok(wal.deletable_before({.sequence = 40})).segments, 0U) << "nobody knows";
+  EXPECT_EQ(segments(), 5U) << "none of it was done";
+}
+
+TEST_F(ConsumerTest, OneThatNobodyHasIsDroppedToo) {
+  auto& wal = open();
+  append_segments(3);
+  ok(ok(wal.consumer("capped", {.max_lag_bytes = 1})).close());
+  EXPECT_EQ(ok(wal.delete_segments_before({.sequence = 30})), 3U);
+  EXPECT_EQ(seen_->all<ConsumerDropped>().size(), 1U);
+  EXPECT_TRUE(ok(wal.consumers()).empty());
+}
+
+TEST_F(ConsumerTest, AnUnreadableCursorIsAHoldThoughItHoldsNothingYet) {
+  auto& wal = open();
+  append(1);
+  ok(wal.sync());
+  ok(ok(wal.consumer("billing")).close());
+  EXPECT_TRUE(wal.stats().holds.empty());
+  ok(disk_.flip_bit("log/cursors/billing.cursor", 50, 3));
+  const auto holds = wal.stats().holds;
+  ASSERT_EQ(holds.size(), 1U);
+  EXPECT_TRUE(holds[0].unreadable);
+  EXPECT_EQ(holds[0].bytes_held, 0U);
+}
+
+// A file whose header is bad, or another log's, says nothing of what lies before it.
+TEST_F(ConsumerTest, DeletionEndsBeforeWhatItCannotJudge) {
+  auto& wal = open();
+  append_segments(4);
+  const auto good = ok(disk_.read_file("log/000002.wal"));
+  auto bad = good;
+  bad[40] ^= std::byte{1};
+  auto foreign = good;
+  auto header = *decode_segment_header(good);
+  header.log_id.bytes[0] ^= std::byte{1};
+  encode_segment_header(header, foreign.data());
+  for (const auto& bytes : {bad, foreign}) {
+    ok(disk_.write_file("log/000002.wal", bytes));
+    EXPECT_EQ(ok(wal.deletable_before({.sequence = 40})).segments, 1U);
+  }
+  EXPECT_EQ(ok(wal.delete_segments_before({.sequence = 40})), 1U);
+  ok(disk_.write_file("log/000002.wal", good));
+  EXPECT_EQ(ok(wal.delete_segments_before({.sequence = 40})), 3U);
+}
+
 TEST_F(ConsumerTest, IsToldThatAnotherProcessDroppedIt) {
   auto& wal = open();
   append_segments(3);
@@ -590,6 +717,157 @@ TEST_F(ConsumerTest, IsToldThatAnotherProcessDroppedIt) {
   EXPECT_TRUE(ok(wal.consumers()).empty()) << "it did not make itself anew";
 }
 
+TEST_F(ConsumerTest, AtTheEndACappedOneLooksWhetherItIsThere) {
+  auto& wal = open();
+  append(3);
+  ok(wal.sync());
+  auto reading = read_only();
+  auto consumer = ok(reading.consumer("capped", {.max_lag_bytes = 1}));
+  EXPECT_EQ(read(consumer), numbers(0, 3));
+  ok(disk_.remove_file("log/cursors/capped.cursor"));
+  EXPECT_EQ(code_of(consumer.next()), "gone");
+  EXPECT_EQ(code_of(consumer.next()), "gone");
+}
+
+TEST_F(ConsumerTest, IsToldThatAnotherOfItsNameWasMade) {
+  auto& wal = open();
+  append_segments(3);
+  auto reading = read_only();
+  auto consumer = ok(reading.consumer("capped", {.max_lag_bytes = 1}));
+  const auto bytes = ok(disk_.read_file("log/cursors/capped.cursor"));
+  ok(disk_.remove_file("log/cursors/capped.cursor"));
+  ok(disk_.write_file("log/cursors/capped.cursor", bytes));
+  ok(consumer.commit({.sequence = 5}));
+  EXPECT_EQ(code_of(consumer.flush()), "gone");
+  EXPECT_EQ(ok(wal.consumers()).front().position.sequence, 0U) << "the other one stays";
+}
+
+TEST_F(ConsumerTest, WaitsForWhatFollowsBehindWhatItPassedOver) {
+  auto& wal = open();
+  for (int i = 0; i < 3; ++i) {
+    append(10, 10'000);  // more than the ring still has
+    ok(wal.rotate());
+  }
+  ok(wal.sync());
+  auto consumer = ok(wal.consumer("billing"));
+  EXPECT_EQ(read(consumer, 1), numbers(0, 1));
+  ok(consumer.commit({.sequence = 20}));
+  ok(consumer.flush());
+  EXPECT_GE(ok(wal.delete_segments_before({.sequence = 20})), 2U);
+  while (ok(consumer.follow(milliseconds{0}))) {
+    const auto entry = ok(consumer.next());
+    ASSERT_TRUE(entry);
+    ASSERT_TRUE(entry->sequence < 10 || entry->sequence >= 20) << entry->sequence;
+  }
+  EXPECT_EQ(consumer.position().sequence, 30U);
+}
+
+TEST_F(ConsumerTest, WhatItHasNotCommittedAndIsGoneIsTold) {
+  auto& wal = open();
+  for (int i = 0; i < 3; ++i) {
+    append(10, 10'000);  // more than the ring still has
+    ok(wal.rotate());
+  }
+  ok(wal.sync());
+  auto consumer = ok(wal.consumer("billing"));
+  EXPECT_EQ(read(consumer, 1), numbers(0, 1));
+  for (std::uint64_t id = 0; id + 1 < wal.stats().active_segment_id; ++id) {
+    ok(disk_.remove_file(fmt::format("log/{:06}.wal", id)));
+  }
+  auto entry = consumer.next();
+  while (entry && *entry) {
+    entry = consumer.next();  // of the file that it holds open
+  }
+  EXPECT_EQ(code_of(entry), "gone");
+  EXPECT_EQ(code_of(consumer.follow(milliseconds{0})), "gone");
+}
+
+// Goal: an error on the way behind what it passed over is told, and it goes on.
+TEST_F(ConsumerTest, FailsAtEveryCallOfPassingOverAndGoesOn) {
+  for (const auto operation : {On::open, On::read, On::status, On::list}) {
+    for (std::uint64_t after = 0;; ++after) {
+      options_.directory = fmt::format("log {} {}", testing::operation_name(operation), after);
+      auto& wal = open();
+      for (int i = 0; i < 3; ++i) {
+        append(10, 10'000);
+        ok(wal.rotate());
+      }
+      ok(wal.sync());
+      auto consumer = ok(wal.consumer("billing"));
+      EXPECT_EQ(read(consumer, 1), numbers(0, 1));
+      ok(consumer.commit({.sequence = 20}));
+      ok(consumer.flush());
+      EXPECT_GE(ok(wal.delete_segments_before({.sequence = 20})), 2U);
+      const auto hits = disk_.faults_hit();
+      disk_.fail_nth(operation, after, EIO);
+      int errors = 0;
+      while (true) {
+        const auto entry = consumer.next();
+        if (!entry) {
+          ASSERT_EQ(code_of(entry), "io");
+          ASSERT_LE(++errors, 1);
+        } else if (!*entry) {
+          break;
+        } else {
+          ASSERT_TRUE((*entry)->sequence < 10 || (*entry)->sequence >= 20);
+        }
+      }
+      disk_.clear_faults();
+      EXPECT_EQ(consumer.position().sequence, 30U);
+      if (disk_.faults_hit() == hits) {
+        break;
+      }
+    }
+  }
+}
+
+// Goal: beside a writer, what cannot be read is told, and it stands where it stood.
+TEST_F(ConsumerTest, ReadOnlyItFailsAtEveryCallAndStaysWhereItIs) {
+  disk_.set_now_ms(1'000'000);
+  auto& wal = open();
+  append(10);
+  ok(wal.sync());
+  auto reading = read_only();
+  auto consumer = ok(reading.consumer("billing", {.timeout = milliseconds{20}}));
+  const std::function<Result<void>()> works[] = {
+      [&] { return consumer.seek(end_of_log); },
+      [&] { return consumer.seek(TimePoint{milliseconds{1'000'000}}); },
+      [&] { return consumer.seek(Sequence{3}); },
+      [&] { return consumer.commit({.sequence = 12}); },
+  };
+  for (const auto& work : works) {
+    for (const auto operation : {On::open, On::read, On::status, On::list}) {
+      for (std::uint64_t after = 0;; ++after) {
+        const auto before = consumer.committed();
+        const auto hits = disk_.faults_hit();
+        disk_.fail_nth(operation, after, EIO);
+        const auto done = work();
+        disk_.clear_faults();
+        if (disk_.faults_hit() == hits) {
+          break;
+        }
+        if (!done) {
+          EXPECT_EQ(code_of(done), "io");
+          EXPECT_EQ(consumer.committed(), before);
+        }
+      }
+    }
+  }
+}
+
+// Beside a deletion: one that is there when they are listed, and gone then.
+TEST_F(ConsumerTest, WhatGoesMeanwhileIsNoError) {
+  auto& wal = open();
+  append_segments(3);
+  auto consumer = ok(wal.consumer("billing"));
+  const auto all = ok(consumer.lag()).bytes;
+  disk_.inject({.operations = On::open, .system_errno = ENOENT, .name_suffix = "000001.wal"});
+  EXPECT_LT(ok(consumer.lag()).bytes, all);
+  ok(consumer.close());
+  disk_.inject({.operations = On::remove, .system_errno = ENOENT, .name_suffix = ".cursor"});
+  ok(wal.drop_consumer("billing"));
+}
+
 TEST_F(ConsumerTest, ACapCanBeChanged) {
   auto& wal = open();
   append(1);
@@ -598,6 +876,7 @@ TEST_F(ConsumerTest, ACapCanBeChanged) {
   ok(ok(wal.consumer("billing", {.max_lag_bytes = 100})).close());
   EXPECT_EQ(ok(wal.consumers()).front().max_lag_bytes, 100U);
   ok(ok(wal.consumer("billing")).close());
+  ok(ok(wal.consumer("billing", {.max_lag_bytes = 100})).close());
   EXPECT_EQ(ok(wal.consumers()).front().max_lag_bytes, 100U);
 }
 
@@ -621,11 +900,15 @@ TEST_F(ConsumerTest, NobodyMakesACursorWhileSegmentsAreDeleted) {
   EXPECT_NE(consumer.error().message.find("somebody who deletes"), std::string::npos);
   deleting.reset();
   auto made = ok(wal.consumer("billing", {.timeout = milliseconds{5}}));
+  ok(ok(wal.consumer("other")).close());
   ok(made.commit({.sequence = 20}));
   deleting = ok(directory->lock("cursors.lock", "somebody who deletes"));
   ok(made.flush());
   EXPECT_EQ(code_of(made.seek(begin_of_log)), "locked");
   EXPECT_EQ(made.committed().sequence, 20U);
+  EXPECT_EQ(code_of(wal.consumer("other", {.max_lag_bytes = 1, .timeout = milliseconds{5}})),
+            "locked")
+      << "nor sets a cap";
 }
 
 // --- evidence ------------------------------------------------------------------------------------

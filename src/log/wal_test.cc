@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <map>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -22,6 +21,7 @@
 #include "format/segment_header.h"
 #include "nori/verify.h"
 #include "testing/recovered_log.h"
+#include "testing/results.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -29,31 +29,15 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::code_of;
 using testing::DirectSupport;
+using testing::ok;
 using testing::SimulatedDisk;
 using testing::Survival;
 using On = testing::Operation;
 
 // Nothing here takes nearly as long, unless it hangs.
 constexpr seconds kTooLong{30};
-
-// The value; without one the test fails, with the message.
-template <typename T>
-T ok(Result<T> result) {
-  if (!result) {
-    throw std::runtime_error(
-        fmt::format("{}: {}", error_code_name(result.error().code), result.error().message));
-  }
-  if constexpr (!std::is_void_v<T>) {
-    return *std::move(result);
-  }
-}
-
-// The error's name, or "ok".
-template <typename T>
-std::string_view code_of(const Result<T>& result) {
-  return result ? "ok" : error_code_name(result.error().code);
-}
 
 TimePoint at_ms(std::int64_t ms) { return TimePoint{milliseconds{ms}}; }
 
@@ -205,6 +189,11 @@ TEST_F(WalOpenTest, OptionsBeyondTheirLimitsAreRefused) {
   refused([](auto& options) { options.directory.clear(); });
   refused([](auto& options) { options.segment_bytes = 64 * kKiB - 1; });
   refused([](auto& options) { options.segment_bytes = 4 * kGiB + 1; });
+  refused([](auto& options) { options.retention.max_age = milliseconds{-1}; });
+  refused([](auto& options) { options.compaction.garbage_ratio = -0.1; });
+  refused([](auto& options) { options.compaction.garbage_ratio = 1; });
+  refused([](auto& options) { options.compaction.idle = milliseconds{-1}; });
+  refused([](auto& options) { options.compaction.memory_bytes = kMiB - 1; });
   refused([](auto& options) { options.ring_bytes = 64 * kKiB - 1; });
   refused([](auto& options) { options.ring_bytes = kGiB + 1; });
   refused([](auto& options) { options.fsync = FsyncPolicy::batch(milliseconds{-1}); });
@@ -825,6 +814,20 @@ TEST_F(WalAppendTest, WhatNoFrameHoldsIsTooLarge) {
   append(1);
   expect_records(0, 2);
   ::munmap(memory, kBytes);
+}
+
+TEST_F(WalAppendTest, ALargeFrameThatEndsABlockIsFollowedByNoPadding) {
+  open();
+  constexpr std::uint64_t kBlock = 4096;
+  const auto first = ok(wal_->append(Record::put("key", std::string(20'000, 'v'))));
+  EXPECT_NE(wal_->current_position().offset, first.end.offset);
+  const auto overhead = first.end.offset - first.position.offset - 20'000;
+  const auto begin = wal_->current_position().offset + overhead;
+  const auto value_bytes = (begin + 20'000 + kBlock) / kBlock * kBlock - begin;
+  const auto second = ok(wal_->append(Record::put("key", std::string(value_bytes, 'v'))));
+  ASSERT_EQ(second.end.offset % kBlock, 0U);
+  EXPECT_EQ(wal_->current_position().offset, second.end.offset);
+  EXPECT_EQ(read().size(), 2U);
 }
 
 TEST_F(WalAppendTest, AlwaysReturnsDurable) {
@@ -1709,6 +1712,31 @@ TEST_F(WalStatsTest, CountWhatWasDone) {
   EXPECT_EQ(stats.first_sequence, 3U);
 }
 
+TEST_F(WalStatsTest, WhetherAWriterHasMadeItDurableIsReadOrTold) {
+  open();
+  append(5);
+  ok(wal_->sync());
+  append(5);
+  auto options = options_;
+  options.mode = OpenMode::read_only;
+  auto reading = ok(Wal::open(options));
+  EXPECT_EQ(code_of(reading.wal.wait_durable({.sequence = 10})), "invalid_argument");
+  ok(wal_->sync());
+  for (const auto operation : {On::open, On::read, On::status, On::list}) {
+    for (std::uint64_t after = 0;; ++after) {
+      const auto hits = disk_.faults_hit();
+      disk_.fail_nth(operation, after, EIO);
+      const auto waited = reading.wal.wait_durable({.sequence = 10});
+      disk_.clear_faults();
+      if (disk_.faults_hit() == hits) {
+        ok(waited);
+        break;
+      }
+      EXPECT_EQ(code_of(waited), "io") << testing::operation_name(operation) << " " << after;
+    }
+  }
+}
+
 TEST_F(WalStatsTest, ARingThatCannotBeReadIsNotTakenForAClosedLog) {
   open();
   append(3);
@@ -1779,6 +1807,9 @@ TEST_F(WalCloseTest, AfterwardsEveryCallAnswersClosed) {
     EXPECT_EQ(code_of(wal_->wait_durable(end)), "closed");
     EXPECT_EQ(code_of(wal_->rotate()), "closed");
     EXPECT_EQ(code_of(wal_->delete_segments_before(end)), "closed");
+    EXPECT_EQ(code_of(wal_->apply_retention()), "closed");
+    EXPECT_EQ(code_of(wal_->deletable_before(end)), "closed");
+    EXPECT_EQ(code_of(wal_->compact()), "closed");
     EXPECT_EQ(code_of(wal_->position_at(at_ms(0))), "closed");
     EXPECT_EQ(code_of(wal_->read_from(begin_of_log)), "closed");
     EXPECT_EQ(code_of(wal_->close()), "closed");

@@ -11,12 +11,12 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "nori/events.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
+#include "testing/event_recorder.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
@@ -30,37 +30,18 @@ using On = testing::Operation;
 
 constexpr milliseconds kDelay{5};
 
-class Recorder : public EventListener {
+class Recorder : public testing::EventRecorder {
  public:
   void on_event(const Event& event) override {
     EXPECT_FALSE(within_) << "told within another event";
     within_ = true;
-    events.push_back(event);
+    EventRecorder::on_event(event);
     if (then) {
       then(event);
     }
     within_ = false;
   }
 
-  template <typename T>
-  [[nodiscard]] std::vector<T> all() const {
-    std::vector<T> found;
-    for (const auto& event : events) {
-      if (const auto* one = std::get_if<T>(&event); one != nullptr) {
-        found.push_back(*one);
-      }
-    }
-    return found;
-  }
-  [[nodiscard]] std::string text() const {
-    std::string text;
-    for (const auto& event : events) {
-      text += describe(event) + "\n";
-    }
-    return text;
-  }
-
-  std::vector<Event> events;
   std::function<void(const Event&)> then;
 
  private:

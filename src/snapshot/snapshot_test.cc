@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,6 +72,25 @@ Contents numbered(std::uint64_t count, std::uint64_t seed = 1, std::uint64_t val
   return contents;
 }
 
+// Adds all of it and finishes, up to the first error.
+Result<SnapshotWritten> finish_with(Result<std::unique_ptr<SnapshotFileWriter>> writer,
+                                    const Contents& contents) {
+  if (!writer) {
+    return std::unexpected(std::move(writer).error());
+  }
+  for (const auto& [key, entry] : contents) {
+    if (auto added = (*writer)->add({.key = key,
+                                     .value = entry.value,
+                                     .epoch = entry.epoch,
+                                     .sequence = entry.sequence,
+                                     .expires_at = entry.expires_at});
+        !added) {
+      return std::unexpected(std::move(added).error());
+    }
+  }
+  return (*writer)->finish();
+}
+
 class SnapshotTest : public ::testing::Test {
  protected:
   SnapshotTest() { make_log(1); }
@@ -97,21 +118,7 @@ class SnapshotTest : public ::testing::Test {
 
   Result<SnapshotWritten> write(Sequence sequence, const Contents& contents,
                                 const SnapshotOptions& options = {}, int log = 1) {
-    auto begun = begin(sequence, options, log);
-    if (!begun) {
-      return std::unexpected(begun.error());
-    }
-    for (const auto& [key, entry] : contents) {
-      if (auto added = (*begun)->add({.key = key,
-                                      .value = entry.value,
-                                      .epoch = entry.epoch,
-                                      .sequence = entry.sequence,
-                                      .expires_at = entry.expires_at});
-          !added) {
-        return std::unexpected(added.error());
-      }
-    }
-    return (*begun)->finish();
+    return finish_with(begin(sequence, options, log), contents);
   }
 
   OpenedSnapshot open(SnapshotReadOptions options = {}) {
@@ -292,6 +299,27 @@ TEST_F(SnapshotTest, KeysHaveToAscendAndSequencesToLieBefore) {
   EXPECT_EQ(read().size(), 2U);
 }
 
+TEST_F(SnapshotTest, WhatNoEntryHoldsIsTooLarge) {
+  // Never touched: sizes are judged before bytes are read.
+  constexpr std::size_t kBytes = 4 * kGiB;
+  void* memory =
+      ::mmap(nullptr, kBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  const std::string_view large(static_cast<const char*>(memory), kBytes);
+  const auto begun = begin(10);
+  ASSERT_TRUE(begun);
+  const auto code_of = [&](std::string_view key, std::string_view value) {
+    const auto added =
+        (*begun)->add({.key = key, .value = value, .epoch = {}, .sequence = 1, .expires_at = {}});
+    return added ? std::string_view("ok") : error_code_name(added.error().code);
+  };
+  EXPECT_EQ(code_of("key", large), "too_large");
+  EXPECT_EQ(code_of(large, "value"), "too_large");
+  EXPECT_EQ(code_of(large.substr(1), "value"), "too_large");
+  EXPECT_EQ(code_of("key", "value"), "ok") << "it goes on";
+  ::munmap(memory, kBytes);
+}
+
 TEST_F(SnapshotTest, OptionsHaveTheirLimits) {
   EXPECT_EQ(begin(10, {.block_bytes = 1023}).error().code, ErrorCode::invalid_argument);
   EXPECT_EQ(begin(10, {.block_bytes = kMiB + 1}).error().code, ErrorCode::invalid_argument);
@@ -439,8 +467,9 @@ TEST_F(SnapshotTest, OneUnderAnothersNameIsNotValid) {
 }
 
 TEST_F(SnapshotTest, OtherNamesAreNotSnapshots) {
-  for (const auto* const name : {"10.snapshot", "00000000000000000010", "x.snapshot",
-                                 "99999999999999999999.snapshot", "notes.txt"}) {
+  for (const auto* const name :
+       {"10.snapshot", "00000000000000000010", "x.snapshot", "99999999999999999999.snapshot",
+        "09223372036854775808.snapshot", "notes.txt"}) {
     ASSERT_TRUE(disk_.write_file(fmt::format("log/snapshots/{}", name), {}));
   }
   EXPECT_EQ(list_snapshots("log", &disk_)->size(), 0U);
@@ -644,6 +673,14 @@ TEST_F(ForgedSnapshotTest, KeysAreWhereTheIndexSaysOrNotReturned) {
   EXPECT_FALSE(open({.verify = true}).reader);
 }
 
+TEST_F(ForgedSnapshotTest, KeysThatDoNotAscendAreNotReturned) {
+  forge({{"", {"a", "c", "b"}}, {"d", {"d"}}});
+  EXPECT_EQ(read_text(), "ac!");
+  auto opened = open();
+  EXPECT_TRUE(opened.reader->get("c")->has_value());
+  EXPECT_EQ(opened.reader->get("cc").error().code, ErrorCode::damaged);
+}
+
 TEST_F(ForgedSnapshotTest, CountsThatAreNotTheBlocksAreNoticed) {
   forge({{"", {"a", "b"}}}, 1);
   EXPECT_FALSE(open({.verify = true}).reader);
@@ -715,25 +752,11 @@ TEST_F(SnapshotTest, WritingFailsAtEveryCallAndLosesNothing) {
         const auto disk = start->clone();
         const auto log = *disk->open_directory("log", false);
         disk->fail_nth(operation, after, EIO, repeat, true);
-        const auto written = [&]() -> Result<SnapshotWritten> {
-          auto writer = SnapshotFileWriter::begin(
-              *log, {.log_id = id_of(1), .sequence = 20, .epoch = 8, .created_ms = 1},
-              {.block_bytes = kKiB, .retain = 1});
-          if (!writer) {
-            return std::unexpected(writer.error());
-          }
-          for (const auto& [key, entry] : newer) {
-            if (auto added = (*writer)->add({.key = key,
-                                             .value = entry.value,
-                                             .epoch = entry.epoch,
-                                             .sequence = entry.sequence,
-                                             .expires_at = entry.expires_at});
-                !added) {
-              return std::unexpected(added.error());
-            }
-          }
-          return (*writer)->finish();
-        }();
+        const auto written =
+            finish_with(SnapshotFileWriter::begin(
+                            *log, {.log_id = id_of(1), .sequence = 20, .epoch = 8, .created_ms = 1},
+                            {.block_bytes = kKiB, .retain = 1}),
+                        newer);
         const bool hit = disk->faults_hit() != 0;
         disk->clear_faults();
         for (const auto survival : {testing::Survival::nothing, testing::Survival::everything}) {
@@ -800,6 +823,138 @@ TEST_F(SnapshotTest, ReadingFailsAtEveryCallAndTellsNothingWrong) {
       }
     }
   }
+}
+
+TEST_F(SnapshotTest, ListingAndVerifyingFailAtEveryCallAndTellIt) {
+  using Ask = Result<std::vector<SnapshotFile>> (*)(const std::filesystem::path&, io::FileSystem*);
+  ASSERT_TRUE(write(10, numbered(5)));
+  ASSERT_TRUE(write(20, numbered(50, 2), {.block_bytes = kKiB}));
+  for (const Ask ask : {Ask{list_snapshots}, Ask{verify_snapshots}}) {
+    for (const auto operation :
+         {Operation::open, Operation::read, Operation::status, Operation::list}) {
+      for (const auto repeat : {Repeat::once, Repeat::forever}) {
+        for (std::uint64_t after = 0;; ++after) {
+          SCOPED_TRACE(fmt::format("{} {}", operation_name(operation), after));
+          const auto hits_before = disk_.faults_hit();
+          disk_.fail_nth(operation, after, EIO, repeat);
+          const auto files = ask("log", &disk_);
+          const bool hit = disk_.faults_hit() != hits_before;
+          disk_.clear_faults();
+          if (!files) {
+            EXPECT_EQ(files.error().code, ErrorCode::io);
+          } else {
+            ASSERT_EQ(files->size(), 2U);
+            EXPECT_EQ(std::ranges::all_of(*files, &SnapshotFile::valid), !hit);
+            for (const auto& file : *files) {
+              EXPECT_EQ(file.valid, file.reason.empty());
+            }
+          }
+          if (!hit) {
+            ASSERT_TRUE(files);
+            break;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(SnapshotTest, SeekingFailsAtEveryCallAndGoesOn) {
+  const auto contents = numbered(200);
+  ASSERT_TRUE(write(10, contents, {.block_bytes = kKiB}));
+  auto opened = open();
+  ASSERT_TRUE(opened.reader);
+  std::uint64_t failed = 0;
+  for (const auto& [key, entry] : contents) {
+    disk_.fail_nth(Operation::read, 0, EIO);
+    const auto sought = opened.reader->seek(key);
+    const auto found = opened.reader->get(key);  // in the same block
+    disk_.clear_faults();
+    failed += sought ? 0 : 1;
+    EXPECT_TRUE(sought || sought.error().code == ErrorCode::io);
+    ASSERT_TRUE(found && *found) << key;
+    EXPECT_EQ(owned(**found), entry);
+    disk_.fail_nth(Operation::read, 0, EIO);
+    const auto other = opened.reader->get(contents.rbegin()->first);
+    disk_.clear_faults();
+    EXPECT_TRUE(other || other.error().code == ErrorCode::io);
+  }
+  EXPECT_GT(failed, 5U);
+}
+
+// Beside a writer: one that is listed may be gone when it is opened, for a newer one.
+TEST_F(SnapshotTest, WhatGoesMeanwhileIsLookedForAgain) {
+  const auto older = numbered(5);
+  ASSERT_TRUE(write(10, older));
+  ASSERT_TRUE(write(20, numbered(6)));
+  const auto at_opening = [&](std::string_view name, Repeat repeat) {
+    disk_.inject({.operations = Operation::open,
+                  .system_errno = ENOENT,
+                  .repeat = repeat,
+                  .name_suffix = std::string(name)});
+  };
+  at_opening("20.snapshot", Repeat::once);
+  auto opened = open();
+  ASSERT_TRUE(opened.reader);
+  EXPECT_EQ(opened.reader->file().sequence, 20U);
+  at_opening("20.snapshot", Repeat::once);
+  EXPECT_EQ(list_snapshots("log", &disk_)->size(), 1U);
+  disk_.inject({.operations = Operation::open,
+                .after = 2,
+                .system_errno = ENOENT,
+                .name_suffix = ".snapshot"});
+  EXPECT_EQ(verify_snapshots("log", &disk_)->size(), 1U) << "listed, then gone";
+  at_opening("20.snapshot", Repeat::forever);
+  EXPECT_EQ(SnapshotReader::open("log", {.file_system = &disk_}).error().system_errno, ENOENT);
+  disk_.clear_faults();
+  at_opening(".wal", Repeat::once);
+  EXPECT_TRUE(open().reader);
+  at_opening(".wal", Repeat::forever);
+  EXPECT_TRUE(open().reader) << "whose they are cannot be told";
+  disk_.clear_faults();
+}
+
+TEST_F(SnapshotTest, WhereNoSegmentTellsWhoseTheyAreAllAreListed) {
+  ASSERT_TRUE(write(10, numbered(5)));
+  ASSERT_TRUE(write(20, numbered(6), {}, 2));
+  ASSERT_TRUE(disk_.flip_bit("log/000000.wal", 40, 0));
+  EXPECT_TRUE(std::ranges::all_of(*list_snapshots("log", &disk_), &SnapshotFile::valid));
+  EXPECT_TRUE(std::ranges::all_of(*verify_snapshots("log", &disk_), &SnapshotFile::valid));
+  ASSERT_TRUE(disk_.remove_file("log/000000.wal"));
+  EXPECT_EQ(list_snapshots("log", &disk_)->size(), 2U);
+  EXPECT_EQ(open().reader->file().sequence, 20U);
+}
+
+TEST_F(SnapshotTest, AnEmptyOneHasNothingToFind) {
+  ASSERT_TRUE(write(10, {}));
+  auto opened = open();
+  ASSERT_TRUE(opened.reader);
+  ASSERT_TRUE(opened.reader->seek("key"));
+  EXPECT_FALSE(opened.reader->get("key")->has_value());
+  EXPECT_FALSE(opened.reader->next()->has_value());
+}
+
+// Goal: what is larger than what is written or synced at once is told of a failure all the same.
+TEST_F(SnapshotTest, ALargeOneIsSyncedOnTheWay) {
+  Contents contents;
+  for (int i = 0; i < 35; ++i) {
+    contents[fmt::format("key-{:02}", i)] = {
+        .value = std::string(kMiB, 'v'), .epoch = {}, .sequence = 1, .expires_at = {}};
+  }
+  const SnapshotOptions options{.compression = Compression::none};
+  disk_.fail_nth(Operation::sync, 0, EIO);
+  EXPECT_EQ(write(10, contents, options).error().code, ErrorCode::io);
+  disk_.set_tracing(true);
+  ASSERT_TRUE(write(10, contents, options));
+  EXPECT_EQ(
+      std::ranges::count_if(
+          disk_.trace(), [](const std::string& line) { return line.starts_with("sync next.tmp"); }),
+      2);
+  EXPECT_EQ(read({.verify = true}), contents);
+  // The last block may be what fills a write.
+  const Contents one{{"key", contents.begin()->second}};
+  disk_.fail_nth(Operation::write, 0, EIO);
+  EXPECT_EQ(write(20, one, options).error().code, ErrorCode::io);
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -26,6 +25,7 @@
 #include "segment/segment_name.h"
 #include "testing/random.h"
 #include "testing/recovered_log.h"
+#include "testing/results.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -33,30 +33,14 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+using testing::code_of;
+using testing::ok;
 using testing::SimulatedDisk;
 using testing::Survival;
 using On = testing::Operation;
 
 // Nothing here takes nearly as long, unless it hangs.
 constexpr std::chrono::seconds kTooLong{30};
-
-// The value; without one the test fails, with the message.
-template <typename T>
-T ok(Result<T> result) {
-  if (!result) {
-    throw std::runtime_error(
-        fmt::format("{}: {}", error_code_name(result.error().code), result.error().message));
-  }
-  if constexpr (!std::is_void_v<T>) {
-    return *std::move(result);
-  }
-}
-
-// The error's name, or "ok".
-template <typename T>
-std::string_view code_of(const Result<T>& result) {
-  return result ? "ok" : error_code_name(result.error().code);
-}
 
 std::string key_of(Sequence sequence) { return fmt::format("key {}", sequence); }
 
