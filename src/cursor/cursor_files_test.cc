@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/crc32c.h"
+#include "base/little_endian.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
@@ -42,7 +45,8 @@ TEST_F(CursorFilesTest, NamesAreTold) {
        {"a", "Z", "0", "-", "_", "a.b", "billing-2", "a.lock", "a.cursor"}) {
     EXPECT_TRUE(is_consumer_name(name)) << name;
   }
-  for (const auto* const name : {"", ".", "..", ".a", "a/b", "a b", "\xc3\xa4", "a\\"}) {
+  for (const auto* const name :
+       {"", ".", "..", ".a", "a/b", "a b", "\xc3\xa4", "a\\", "a:", "a~"}) {
     EXPECT_FALSE(is_consumer_name(name)) << name;
   }
   EXPECT_TRUE(is_consumer_name(std::string(kConsumerNameCharactersMax, 'a')));
@@ -56,6 +60,7 @@ TEST_F(CursorFilesTest, AllAreFoundAndNothingElse) {
   write("a.cursor", 4);
   ASSERT_TRUE(prepare_cursor(*cursors_, "unfinished", {}));
   ASSERT_TRUE(cursors_->lock(cursor_lock_name("taken"), "somebody"));
+  ASSERT_TRUE(disk_.write_file("log/cursors/.cursor", {}));
   EXPECT_EQ(names(), (std::vector<std::string>{"a", "a.cursor", "a.lock", "b"}));
   EXPECT_EQ((*read_cursor(*cursors_, "a.lock"))->position.sequence, 3U);
   EXPECT_FALSE(*read_cursor(*cursors_, "taken"));
@@ -64,11 +69,19 @@ TEST_F(CursorFilesTest, AllAreFoundAndNothingElse) {
 TEST_F(CursorFilesTest, OneThatIsNoneIsFoundWithWhy) {
   write("a", 1);
   ASSERT_TRUE(disk_.write_file("log/cursors/b.cursor", {}));
+  auto newer = *disk_.read_file("log/cursors/a.cursor");
+  store_le(&newer[8], std::uint32_t{2});
+  store_le(&newer[kCursorBytes - 4], crc32c(0, ByteView(newer).first(kCursorBytes - 4)));
+  ASSERT_TRUE(disk_.write_file("log/cursors/c.cursor", newer));
+  write("d", 1);
+  disk_.inject({.operations = testing::Operation::open, .name_suffix = "d.cursor"});
   const auto cursors = read_cursors(*cursors_);
   ASSERT_TRUE(cursors);
-  ASSERT_EQ(cursors->size(), 2U);
+  ASSERT_EQ(cursors->size(), 4U);
   EXPECT_TRUE((*cursors)[0].value);
   EXPECT_EQ((*cursors)[1].value.error().code, ErrorCode::damaged);
+  EXPECT_EQ((*cursors)[2].value.error().code, ErrorCode::unsupported_version);
+  EXPECT_EQ((*cursors)[3].value.error().code, ErrorCode::io);
 }
 
 TEST_F(CursorFilesTest, LookingMakesNothing) {

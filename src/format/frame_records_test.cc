@@ -104,6 +104,18 @@ TEST_F(CompactedFrameTest, ASequenceBehindTheRangeIsMalformed) {
   EXPECT_FALSE(is_whole_);
 }
 
+TEST_F(CompactedFrameTest, ATimeBeyondAllIsMalformed) {
+  frame_.begin(10, 7);
+  add(12, 1000, "a", true);
+  add(13, kFrameTimeMsMax, "b", true);
+  finish(20);
+  EXPECT_EQ(read().size(), 2);
+  EXPECT_TRUE(is_whole_);
+  header_.time_ms += 1;
+  EXPECT_EQ(read(), (std::vector<std::string>{"12@1001 a."}));
+  EXPECT_FALSE(is_whole_);
+}
+
 // Goal: nothing is made up. Method: cut at every length, and change every byte to every value.
 TEST_F(CompactedFrameTest, WhatIsMalformedIsNotWhole) {
   frame_.begin(10, 7);

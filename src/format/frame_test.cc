@@ -351,6 +351,23 @@ TEST_F(FrameChainTest, OnlyAnOpeningBeginsAHigherEpoch) {
   EXPECT_FALSE(continued_by_opening(epoch(4), epoch(5)));
 }
 
+TEST_F(FrameChainTest, InACompactedFileAHigherEpochNeedsNoOpening) {
+  const auto may_be_continued = [&](FrameKind kind, Sequence first, std::uint64_t epoch_bits) {
+    return chain_.may_be_continued_in_compacted(frame(kind, first, epoch_bits));
+  };
+  for (const auto kind : {FrameKind::compacted, FrameKind::rotation}) {
+    EXPECT_TRUE(may_be_continued(kind, 100, epoch(5)));
+    EXPECT_TRUE(may_be_continued(kind, 100, epoch(6)));
+    EXPECT_FALSE(may_be_continued(kind, 100, epoch(5, 2))) << "of another life";
+    EXPECT_FALSE(may_be_continued(kind, 100, epoch(4)));
+    EXPECT_FALSE(may_be_continued(kind, 99, epoch(5)));
+    EXPECT_FALSE(may_be_continued(kind, 101, epoch(5)));
+  }
+  for (const auto kind : {FrameKind::records, FrameKind::padding, FrameKind::opening}) {
+    EXPECT_FALSE(may_be_continued(kind, 100, epoch(5)));
+  }
+}
+
 TEST_F(FrameChainTest, AnOpeningIsBoundToItsPredecessor) {
   EXPECT_FALSE(continued_by_opening(epoch(6), epoch(4)));
   EXPECT_FALSE(continued_by_opening(epoch(6), epoch(5, 2)));

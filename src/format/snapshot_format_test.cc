@@ -126,6 +126,21 @@ TEST(SnapshotFooterTest, WhatCannotBeIsNotBelieved) {
   EXPECT_FALSE(with([](auto& footer) { footer.plain_bytes = kCountMax + 1; }));
 }
 
+// Its checksum says that it stands at `offset`, whatever it says itself.
+std::optional<SnapshotFooter> read_at(std::uint64_t offset) {
+  std::array<std::byte, kSnapshotFooterBytes> bytes;
+  encode_snapshot_footer(footer(), kSeed, bytes.data());
+  store_le(&bytes[60], crc32c(place_seed(kSeed, offset), ByteView(bytes).first(60)));
+  return decode_snapshot_footer(bytes, kSeed, offset);
+}
+
+TEST(SnapshotFooterTest, TheIndexEndsWhereItBegins) {
+  EXPECT_EQ(read_at(1050), footer());
+  EXPECT_FALSE(read_at(1049));
+  EXPECT_FALSE(read_at(1051));
+  EXPECT_FALSE(read_at(999)) << "in front of the index";
+}
+
 // --- Index
 
 TEST(SnapshotIndexTest, ASeparatorIsAsShortAsItCanBe) {
@@ -203,6 +218,30 @@ TEST(SnapshotIndexTest, WhatContradictsItselfIsNotBelieved) {
   same.add(200, "b");
   longer.bytes = std::move(same).finish(kSeed, longer.footer.index_offset);
   EXPECT_FALSE(decoded(longer));
+}
+
+TEST(SnapshotIndexTest, OneCutShortIsNone) {
+  const auto whole = index_of({{100, ""}, {200, "b"}});
+  for (std::size_t bytes = 0; bytes < whole.bytes.size(); ++bytes) {
+    auto file = whole;
+    file.bytes.resize(bytes);
+    EXPECT_FALSE(decoded(file)) << bytes;
+    file.footer.index_bytes = bytes;
+    if (bytes >= kSnapshotIndexBytesMin) {
+      store_le(bytes_of(file.bytes), crc32c(place_seed(kSeed, file.footer.index_offset),
+                                            as_byte_view(file.bytes).subspan(4)));
+    }
+    EXPECT_FALSE(decoded(file)) << bytes << ", and says so";
+  }
+}
+
+TEST(SnapshotIndexTest, ABlockBehindItsPlaceIsNone) {
+  auto file = index_of({{100, ""}, {200, "b"}});
+  SnapshotIndexBuilder larger;
+  larger.add(100, "");
+  larger.add(201, "b");
+  file.bytes = std::move(larger).finish(kSeed, file.footer.index_offset);
+  EXPECT_FALSE(decoded(file));
 }
 
 // --- Blocks

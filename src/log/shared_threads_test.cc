@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "nori/consumer.h"
 #include "nori/wal.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
@@ -95,6 +96,20 @@ TEST_F(SharedBackgroundThreadsTest, ALogThatFailedOrClosedIsNoOthersMatter) {
   EXPECT_TRUE(first.close());
   append(third);
   EXPECT_TRUE(becomes_durable(third));
+}
+
+TEST_F(SharedBackgroundThreadsTest, ConsumersAreWrittenByThem) {
+  Wal& wal = open();
+  append(wal);
+  ASSERT_TRUE(wal.sync());
+  auto consumer = wal.consumer("billing");
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(consumer->commit({.sequence = 1}));
+  const auto deadline = std::chrono::steady_clock::now() + kTooLong;
+  while (wal.consumers()->front().position.sequence != 1) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    std::this_thread::sleep_for(milliseconds{1});
+  }
 }
 
 // Opening and closing while the threads are at work for others.

@@ -1,9 +1,11 @@
 // Snapshots of an open log. What crashes make of them: tests/crash/snapshots_test.cc; the files:
 // src/snapshot/snapshot_test.cc.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,11 +25,12 @@ class SnapshotWriterTest : public ::testing::Test {
  protected:
   SnapshotWriterTest() { open(); }
 
-  void open(OpenMode mode = OpenMode::create) {
+  void open(OpenMode mode = OpenMode::create) { open(mode, disk_); }
+  void open(OpenMode mode, SimulatedDisk& disk) {
     log_.reset();
     auto options = testing::small_options();
     options.directory = "log";
-    options.file_system = &disk_;
+    options.file_system = &disk;
     options.fsync = FsyncPolicy::os();
     options.mode = mode;
     options.background_thread = false;
@@ -101,6 +104,73 @@ TEST_F(SnapshotWriterTest, WhereTheRecordBeforeIsGoneItCarriesNoEpoch) {
   put("b");
   ASSERT_EQ(log_->delete_segments_before(first), 1U);
   EXPECT_EQ(write(first).epoch, Epoch{});
+}
+
+TEST_F(SnapshotWriterTest, WhereCompactionTookTheRecordBeforeItCarriesNoEpoch) {
+  const auto first = put("a").end;
+  const auto second = put("b").end;
+  put("a");
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(log_->append(Record::put("b", std::string(3000, 'v'))));
+  }
+  ASSERT_TRUE(log_->rotate());
+  const auto report = log_->compact();
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_EQ(report->records_after, 2U);
+  EXPECT_EQ(write(first).epoch, Epoch{}) << "the next one left is another";
+  EXPECT_EQ(write(second).epoch, Epoch{});
+  EXPECT_NE(write(log_->current_position()).epoch, Epoch{});
+}
+
+TEST_F(SnapshotWriterTest, WhereCompactionLeftNothingItCarriesNoEpoch) {
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(log_->append(Record::put("a", std::string(3000, 'v'))));
+  }
+  ASSERT_TRUE(log_->append(Record::remove("a")));
+  ASSERT_TRUE(log_->rotate());
+  const auto report = log_->compact();
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_EQ(report->records_after, 0U);
+  EXPECT_EQ(write(log_->current_position()).epoch, Epoch{});
+}
+
+// Goal: what cannot be read is told: no epoch is made up.
+// Method: each call of taking a snapshot fails, once and from then on.
+TEST_F(SnapshotWriterTest, ItsEpochIsTheRightOneOrItIsNotTaken) {
+  using testing::Operation;
+  const auto end = put("a").end;
+  ASSERT_TRUE(log_->sync());
+  const auto epoch = (*log_->read_from(begin_of_log)->next())->epoch;
+  log_.reset();
+  const auto start = disk_.clone();
+  for (const auto operation :
+       {Operation::open, Operation::read, Operation::status, Operation::list, Operation::write,
+        Operation::sync, Operation::create, Operation::rename, Operation::directory_sync}) {
+    for (const auto repeat : {testing::Repeat::once, testing::Repeat::forever}) {
+      for (std::uint64_t after = 0;; ++after) {
+        const auto disk = start->clone();
+        open(OpenMode::existing, *disk);
+        disk->fail_nth(operation, after, EIO, repeat);
+        const auto written = [&]() -> Result<SnapshotWritten> {
+          auto writer = SnapshotWriter::begin(*log_, end);
+          return writer ? writer->finish() : std::unexpected(writer.error());
+        }();
+        const bool struck = disk->faults_hit() != 0;
+        disk->clear_faults();
+        const auto where = fmt::format("{} {}", testing::operation_name(operation), after);
+        if (written) {
+          EXPECT_EQ(written->file.epoch, epoch) << where;
+        } else {
+          EXPECT_EQ(written.error().code, ErrorCode::io) << where;
+        }
+        log_.reset();
+        if (!struck) {
+          ASSERT_TRUE(written) << where;
+          break;
+        }
+      }
+    }
+  }
 }
 
 TEST_F(SnapshotWriterTest, OneIsWrittenAtATime) {

@@ -278,5 +278,19 @@ TEST_F(SegmentReaderTest, EveryFlippedBitOfACloseFrameIsNoticed) {
   EXPECT_TRUE(*open()->close_frame());
 }
 
+TEST_F(SegmentReaderTest, AHeaderFitsItsNameOrNot) {
+  const auto fits = [&](const SegmentFile& name) {
+    EXPECT_TRUE(disk_.write_file("log/" + name.name(), as_byte_view(header_block())));
+    return (*SegmentReader::open(*directory_, name))->header_fits();
+  };
+  EXPECT_TRUE(fits(kSegmentId));
+  EXPECT_FALSE(fits(kSegmentId + 1));
+  EXPECT_FALSE(fits(SegmentFile::compacted(kSegmentId, kSegmentId))) << "it was not compacted";
+  header_.generation = 1;
+  EXPECT_TRUE(fits(SegmentFile::compacted(kSegmentId, kSegmentId)));
+  EXPECT_FALSE(fits(SegmentFile::compacted(kSegmentId, kSegmentId + 1))) << "of fewer segments";
+  EXPECT_FALSE(fits(kSegmentId)) << "it was compacted";
+}
+
 }  // namespace
 }  // namespace nori

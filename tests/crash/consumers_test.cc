@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "nori/consumer.h"
+#include "nori/snapshot.h"
 #include "nori/wal.h"
 #include "testing/crash_points.h"
 #include "testing/recovered_log.h"
@@ -26,12 +28,25 @@ namespace nori::crash_tests {
 namespace {
 
 using namespace nori::testing;  // NOLINT: crash_points.h's words
+using Operation = nori::testing::Operation;
 
 constexpr std::uint64_t kRecordsPerSegment = 4;
 
 // One thing done to a log and its consumers.
 struct Act {
-  enum class Kind : std::uint8_t { grow, take, commit, seek, leave, drop, erase, retain, close };
+  enum class Kind : std::uint8_t {
+    grow,
+    take,
+    commit,
+    seek,
+    leave,
+    drop,
+    erase,
+    retain,
+    snap,
+    look,
+    close
+  };
   Kind kind = Kind::grow;
   std::string name = {};
   Sequence sequence = 0;
@@ -51,6 +66,9 @@ Act leave(std::string name) { return {.kind = Act::Kind::leave, .name = std::mov
 Act drop(std::string name) { return {.kind = Act::Kind::drop, .name = std::move(name)}; }
 Act erase(Sequence before) { return {.kind = Act::Kind::erase, .sequence = before}; }
 Act retain() { return {.kind = Act::Kind::retain}; }
+Act snap() { return {.kind = Act::Kind::snap}; }
+// Asks for all that is told of consumers.
+Act look() { return {.kind = Act::Kind::look}; }
 Act close() { return {.kind = Act::Kind::close}; }
 
 // Where each consumer may stand; nothing: there may be none of that name.
@@ -153,6 +171,14 @@ class ActingLog {
         }
         return wal_->apply_retention({.max_bytes = 1}).has_value();
       }
+      case Act::Kind::snap: {
+        auto snapshot = SnapshotWriter::begin(*wal_, wal_->current_position());
+        return snapshot && snapshot->finish();
+      }
+      case Act::Kind::look:
+        return wal_->consumers() && wal_->deletable_by({.max_bytes = 1}) &&
+               std::ranges::all_of(consumers_,
+                                   [](auto& one) { return one.second.lag().has_value(); });
       case Act::Kind::close:
         consumers_.clear();
         return wal_->close().has_value();
@@ -229,21 +255,27 @@ const std::vector<Case>& cases() {
         take("one"), close()}},
       {"SeekingBack",
        {grow(), grow(), grow(), take("one", 10)},
-       {take("one"), seek("one", 2), erase(12), commit("one", 6), erase(12), seek("one", 5),
+       {take("one"), seek("one", 2), erase(12), look(), commit("one", 6), erase(12), seek("one", 5),
         erase(12)}},
       {"Dropping",
        {grow(), grow(), grow(), take("one", 2), take("other", 5)},
        {drop("one"), erase(12), drop("other"), erase(12), take("one", 12), grow()}},
       {"Retaining",
-       {grow(), grow(), grow(), grow(), take("one", 2), take("other", 9)},
+       {grow(), grow(), grow(), grow(), snap(), take("one", 2), take("other", 9)},
        {take("one"), retain(), commit("one", 6), retain(), commit("one", 15), retain(), grow(),
         commit("one", 20), retain()}},
       {"Capped",
        {grow(), grow(), grow(), grow(), take("capped", 2, 1), take("other", 9)},
-       {take("capped", 4, 1), commit("capped", 3), retain(), grow(), retain()}},
+       {take("capped", 4, 1), commit("capped", 3), look(), retain(), grow(), retain()}},
   };
   return cases;
 }
+
+constexpr Operation kEveryOperation[] = {
+    Operation::open,     Operation::read,   Operation::status, Operation::list,
+    Operation::lock,     Operation::write,  Operation::sync,   Operation::create,
+    Operation::truncate, Operation::rename, Operation::remove, Operation::directory_sync,
+};
 
 struct Start {
   std::unique_ptr<SimulatedDisk> disk;
@@ -286,6 +318,42 @@ TEST_P(ConsumersCrashTest, ACursorIsWhereItWasOrWhereItWasMovedTo) {
         }
       });
   EXPECT_TRUE(finished) << "the last run has lived";
+}
+
+// Goal: a call that fails takes no place back, and nothing that a place needs.
+// Method: each kind of failure, at each call, once and for good; then the process ends, or the
+// power is cut.
+TEST_P(ConsumersCrashTest, AFailedCallLeavesItWhereItWasOrWhereItWasMovedTo) {
+  const auto& test = GetParam();
+  const auto start = start_of(test, 7);
+  for (const auto operation : kEveryOperation) {
+    for (const auto repeat : {Repeat::once, Repeat::forever}) {
+      for (std::uint64_t after = 0;; after += kCrashPointStride) {
+        const auto where = [&] {
+          return fmt::format("{}: {} {} fails{}", test.name, operation_name(operation), after,
+                             repeat == Repeat::once ? "" : ", as do all behind it");
+        };
+        const auto disk = start.disk->clone();
+        disk->fail_nth(operation, after, EIO, repeat, true);
+        auto run = std::make_unique<ActingLog>(*disk, start.places);
+        run->act(test.acts);
+        const bool struck = disk->faults_hit() != 0;
+        disk->clear_faults();
+        const auto cut = crashed_copy(*disk, kPowerKeepsNothing, after);
+        auto places = run->places();
+        ASSERT_EQ(check(*cut, places), "") << where();
+        places = run->places();
+        const bool finished = run->finished();
+        run.reset();
+        ASSERT_EQ(check(*disk, places), "") << where();
+        disk->crash_process();
+        if (!struck) {
+          EXPECT_TRUE(finished) << where();
+          break;
+        }
+      }
+    }
+  }
 }
 
 // Goal: what a crash leaves half done harms nothing that comes next, though that dies too.

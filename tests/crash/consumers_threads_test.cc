@@ -4,11 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "nori/consumer.h"
@@ -162,6 +166,31 @@ TEST(ConsumersThreadsTest, AnErrorInTheBackgroundIsAnsweredByTheNextCommit) {
   EXPECT_FALSE(wal.stats().failure);
 }
 
+// With a cap a cursor is not moved beside a deletion: it might be made anew just after it was
+// dropped.
+TEST(ConsumersThreadsTest, ACappedOneIsWrittenWhenADeletionIsOver) {
+  SimulatedDisk disk{3};
+  auto opened = Wal::open(options_on(disk));
+  ASSERT_TRUE(opened);
+  auto& wal = opened->wal;
+  ASSERT_TRUE(wal.append(Record::put("key", "value"), Durability::durable));
+  auto consumer = wal.consumer("billing", {.max_lag_bytes = kGiB});
+  ASSERT_TRUE(consumer);
+  const auto directory = *disk.open_directory("log", false);
+  auto deleting = directory->lock("cursors.lock", "somebody who deletes");
+  ASSERT_TRUE(deleting) << deleting.error().message;
+  ASSERT_TRUE(consumer->commit({.sequence = 1}));
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_EQ(wal.consumers()->front().position.sequence, 0U);
+  deleting->reset();
+  const auto deadline = std::chrono::steady_clock::now() + kTooLong;
+  while (wal.consumers()->front().position.sequence != 1) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  EXPECT_TRUE(consumer->commit({.sequence = 1})) << "no error was kept";
+}
+
 // Goal: a cap drops a consumer of this process while it reads and commits.
 TEST(ConsumersThreadsTest, ACapDropsOneThatIsBusy) {
   SimulatedDisk disk{3};
@@ -190,6 +219,106 @@ TEST(ConsumersThreadsTest, ACapDropsOneThatIsBusy) {
   }
   reading.join();
   EXPECT_TRUE(wal.consumers()->empty());
+}
+
+// One that does nothing is told by the next call, whatever it is: the log's threads look.
+TEST(ConsumersThreadsTest, AnotherProcessDropsOneThatDoesNothing) {
+  SimulatedDisk disk{3};
+  auto opened = Wal::open(options_on(disk));
+  ASSERT_TRUE(opened);
+  auto& wal = opened->wal;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(wal.append(Record::put("key", "value")));
+    ASSERT_TRUE(wal.rotate());
+  }
+  ASSERT_TRUE(wal.sync());
+  auto options = options_on(disk);
+  options.mode = OpenMode::read_only;
+  auto reading = Wal::open(options);
+  ASSERT_TRUE(reading) << reading.error().message;
+  auto consumer = reading->wal.consumer("slow", {.max_lag_bytes = 1});
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(consumer->commit({.sequence = 0}));
+  ASSERT_EQ(*wal.delete_segments_before({.sequence = 3}), 3U);
+  // A commit of what is done already asks nobody.
+  const auto deadline = std::chrono::steady_clock::now() + kTooLong;
+  auto committed = consumer->commit({.sequence = 0});
+  while (committed && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(milliseconds(1));
+    committed = consumer->commit({.sequence = 0});
+  }
+  ASSERT_FALSE(committed);
+  EXPECT_EQ(committed.error().code, ErrorCode::gone);
+}
+
+// --- retention in the background
+
+// A log of so many sealed segments, and how many of them are left when `is_over` says so.
+class RetentionThreadsTest : public ::testing::Test {
+ protected:
+  void make_segments(int count) {
+    auto options = options_on(disk_);
+    options.background_thread = false;
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(opened->wal.append(Record::put("key", "value")));
+      ASSERT_TRUE(opened->wal.rotate());
+    }
+    ASSERT_TRUE(opened->wal.close());
+  }
+  Wal& open(const RetentionPolicy& policy) {
+    auto options = options_on(disk_);
+    options.retention = policy;
+    auto opened = Wal::open(options);
+    EXPECT_TRUE(opened) << opened.error().message;
+    return wal_.emplace(std::move(opened->wal));
+  }
+  void wait_until(const std::function<bool()>& is_over) {
+    const auto deadline = std::chrono::steady_clock::now() + kTooLong;
+    while (!is_over()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  }
+
+  SimulatedDisk disk_{3};
+  std::optional<Wal> wal_;
+};
+
+TEST_F(RetentionThreadsTest, ManySegmentsGoInSeveralSteps) {
+  make_segments(150);
+  auto& wal = open({.max_bytes = 1});
+  wait_until([&] { return wal.stats().segments == 1; });
+  EXPECT_EQ(wal.stats().segments_deleted, 150U);
+  EXPECT_FALSE(wal.stats().retention_failure);
+}
+
+TEST_F(RetentionThreadsTest, WhatIsOldGoes) {
+  make_segments(3);
+  disk_.advance_ms(10'000);
+  make_segments(3);  // so that the log has seen the time
+  auto& wal = open({.max_age = milliseconds{5'000}});
+  wait_until([&] { return wal.stats().segments_deleted == 3; });
+}
+
+TEST_F(RetentionThreadsTest, OneThatFailsOrIsKeptOutSaysSo) {
+  make_segments(3);
+  const auto directory = *disk_.open_directory("log", false);
+  auto lock = directory->lock("cursors.lock", "somebody who makes a cursor");
+  ASSERT_TRUE(lock);
+  auto& wal = open({.max_bytes = 1});
+  wait_until([&] { return wal.stats().retention_failure.has_value(); });
+  EXPECT_EQ(wal.stats().retention_failure->code, ErrorCode::locked);
+  lock->reset();
+  wait_until([&] { return wal.stats().segments == 1; });
+  wait_until([&] { return !wal.stats().retention_failure; });
+  disk_.fail_nth(testing::Operation::remove, 0, EIO);
+  ASSERT_TRUE(wal.append(Record::put("key", "value")));
+  ASSERT_TRUE(wal.rotate());
+  wait_until([&] { return wal.stats().retention_failure.has_value(); });
+  EXPECT_EQ(wal.stats().retention_failure->code, ErrorCode::io);
+  EXPECT_FALSE(wal.stats().failure) << "the log goes on";
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "format/ring_header.h"
+#include "nori/consumer.h"
+#include "nori/snapshot.h"
 #include "nori/wal.h"
 #include "segment/segment_name.h"
 
@@ -195,6 +197,35 @@ void go_on_for_two_segments(SimulatedDisk& disk) {
   disk.crash_process();
 }
 
+void put_places(SimulatedDisk& disk) {
+  auto opened = Wal::open(options_on(disk));
+  ASSERT_TRUE(opened) << opened.error().message;
+  auto& wal = opened->wal;
+  auto consumer = wal.consumer(kConsumer, {.from = Sequence{5}});
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(consumer->close());
+  auto snapshot = SnapshotWriter::begin(wal, {.sequence = 7});
+  ASSERT_TRUE(snapshot) << snapshot.error().message;
+  ASSERT_TRUE(snapshot->add({.key = "a", .value = "2", .epoch = {}, .sequence = 4}));
+  ASSERT_TRUE(snapshot->finish());
+  disk.crash_process();
+}
+
+// What nobody needs of the first segment.
+void compact_the_first(SimulatedDisk& disk) {
+  auto opened = Wal::open(options_on(disk));
+  ASSERT_TRUE(opened) << opened.error().message;
+  auto& wal = opened->wal;
+  auto consumer = wal.consumer(kConsumer);
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(consumer->commit(wal.current_position()));
+  ASSERT_TRUE(consumer->close());
+  const auto report = wal.compact();
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_FALSE(report->files.empty());
+  disk.crash_process();
+}
+
 void close_again(SimulatedDisk& disk) {
   auto opened = Wal::open(options_on(disk));
   ASSERT_TRUE(opened) << opened.error().message;
@@ -272,6 +303,17 @@ const std::vector<LogState>& log_states() {
       {.name = "OnlyTheMiddleBad", .alter = leave_only(1, "000001.wal", true)},
       {.name = "OnlyTheMiddleAsTheFirst", .alter = leave_only(1, "000000.wal", false)},
       {.name = "OnlyAnotherName", .alter = leave_only(0, "copy.wal", false)},
+  };
+  return states;
+}
+
+const std::vector<LogState>& states_with_places() {
+  static const std::vector<LogState> states = {
+      {.name = "Places", .alter = put_places},
+      {.name = "PlacesKilled", .ending = Ending::process_died, .alter = put_places},
+      {.name = "PlacesAhead", .alter = both(put_places, leave_only(0, "000000.wal", false))},
+      {.name = "PlacesTorn", .ending = Ending::process_died, .alter = both(put_places, tear)},
+      {.name = "Compacted", .alter = both(put_places, compact_the_first)},
   };
   return states;
 }

@@ -26,6 +26,9 @@ struct LogState {
 
 [[nodiscard]] const std::vector<LogState>& log_states();
 
+/// Those beside which places stand: a consumer's, a snapshot's; one has a compacted file, too.
+[[nodiscard]] const std::vector<LogState>& states_with_places();
+
 /// Those with more to read: rings that do not simply continue the log, and frames that no reader
 /// has in memory all at once. Each call to them costs milliseconds.
 [[nodiscard]] const std::vector<LogState>& more_log_states();

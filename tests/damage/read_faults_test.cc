@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "nori/consumer.h"
+#include "nori/garbage.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
 #include "testing/simulated_disk.h"
@@ -148,6 +150,70 @@ Answer position_at(SimulatedDisk& disk, TimePoint time) {
   return answer;
 }
 
+Answer garbage_of(SimulatedDisk& disk) {
+  Answer answer;
+  const auto garbage = find_garbage(kDirectory, &disk);
+  if (!garbage) {
+    answer.error = garbage.error();
+    return answer;
+  }
+  for (const auto& file : *garbage) {
+    answer.rest +=
+        fmt::format("{}: {} of {} records, {} of {} bytes, {} tombstones; ", file.file,
+                    file.records_live, file.records, file.bytes_live, file.bytes, file.tombstones);
+  }
+  return answer;
+}
+
+Answer consumers_of(SimulatedDisk& disk) {
+  Answer answer;
+  const auto opened = Wal::open(options_on(disk, OpenMode::read_only));
+  if (!opened) {
+    answer.error = opened.error();
+    return answer;
+  }
+  const auto consumers = opened->wal.consumers();
+  if (!consumers) {
+    answer.error = consumers.error();
+    return answer;
+  }
+  for (const auto& consumer : *consumers) {
+    answer.rest += fmt::format("{} at {}; ", consumer.name, consumer.position.sequence);
+    if (consumer.unreadable) {
+      answer.error = consumer.unreadable;
+    }
+  }
+  return answer;
+}
+
+Answer consume(SimulatedDisk& disk, OpenMode mode) {
+  Answer answer;
+  auto opened = Wal::open(options_on(disk, mode));
+  if (!opened) {
+    answer.error = opened.error();
+    return answer;
+  }
+  auto consumer = opened->wal.consumer(kConsumer);
+  if (!consumer) {
+    answer.error = consumer.error();
+    return answer;
+  }
+  const auto lag = consumer->lag();
+  if (!lag) {
+    answer.error = lag.error();
+    return answer;
+  }
+  answer.rest = fmt::format("{} records, {} ms behind", lag->records, lag->time.count());
+  for (;;) {
+    const auto entry = consumer->next();
+    if (!entry || !*entry) {
+      answer.error = entry ? std::nullopt : std::optional(entry.error());
+      return answer;
+    }
+    answer.records.push_back((*entry)->copy());
+  }
+}
+
 struct Work {
   std::string_view name;
   std::function<Answer(SimulatedDisk&)> run;
@@ -201,18 +267,30 @@ std::vector<Work> all_work(SimulatedDisk& log) {
   };
 }
 
+// What goes by the places of consumers and snapshots, or is for them.
+std::vector<Work> work_beside_places() {
+  return {
+      {"finding garbage", garbage_of},
+      {"listing consumers", consumers_of},
+      {"consuming, read-only",
+       [](SimulatedDisk& disk) { return consume(disk, OpenMode::read_only); }, true},
+      {"consuming", [](SimulatedDisk& disk) { return consume(disk, OpenMode::create); }, true},
+  };
+}
+
 class ReadFaultsTest : public ::testing::TestWithParam<LogState> {
  protected:
-  static void fail_every_call(std::initializer_list<Repeat> repeats);
+  static void fail_every_call(const std::vector<Work>& all, std::initializer_list<Repeat> repeats);
 };
 
 // Goal: an I/O error is told as one. It is never taken for an end or for damage, and it changes
 // nothing: asked again, the log says what it would have said.
 // Method: for each state and each kind of work, the disk fails at its 1st, 2nd, ... call, once and
 // for good, until there are no more calls.
-void ReadFaultsTest::fail_every_call(std::initializer_list<Repeat> repeats) {
+void ReadFaultsTest::fail_every_call(const std::vector<Work>& all,
+                                     std::initializer_list<Repeat> repeats) {
   const auto start = GetParam().make();
-  for (const auto& work : all_work(*make_small_log(GetParam().ending))) {
+  for (const auto& work : all) {
     const auto expected = work.run(*start->clone());
     for (const auto repeat : repeats) {
       for (std::uint64_t after = 0;; ++after) {
@@ -251,14 +329,25 @@ void ReadFaultsTest::fail_every_call(std::initializer_list<Repeat> repeats) {
 }
 
 TEST_P(ReadFaultsTest, AreToldAndChangeNothing) {
-  fail_every_call({Repeat::once, Repeat::forever});
+  fail_every_call(all_work(*make_small_log(GetParam().ending)), {Repeat::once, Repeat::forever});
 }
 
 class MoreReadFaultsTest : public ReadFaultsTest {};
 
-TEST_P(MoreReadFaultsTest, AreToldAndChangeNothing) { fail_every_call({Repeat::once}); }
+TEST_P(MoreReadFaultsTest, AreToldAndChangeNothing) {
+  fail_every_call(all_work(*make_small_log(GetParam().ending)), {Repeat::once});
+}
+
+class PlacesReadFaultsTest : public ReadFaultsTest {};
+
+TEST_P(PlacesReadFaultsTest, AreToldAndChangeNothing) {
+  fail_every_call(all_work(*make_small_log(GetParam().ending)), {Repeat::once});
+  fail_every_call(work_beside_places(), {Repeat::once, Repeat::forever});
+}
 
 INSTANTIATE_TEST_SUITE_P(Every, MoreReadFaultsTest, ::testing::ValuesIn(more_log_states()),
+                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Every, PlacesReadFaultsTest, ::testing::ValuesIn(states_with_places()),
                          [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Every, ReadFaultsTest, ::testing::ValuesIn(log_states()),
                          [](const auto& test) { return test.param.name; });

@@ -22,6 +22,8 @@
 namespace nori::damage_tests {
 
 inline constexpr std::string_view kDirectory = "log";
+/// The consumer of logs that have one.
+inline constexpr std::string_view kConsumer = "billing";
 
 /// How the log was left.
 enum class Ending : std::uint8_t {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -16,11 +17,15 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "format/frame.h"
+#include "format/segment_header.h"
 #include "log/compaction.h"
+#include "log/log_listing.h"
 #include "nori/consumer.h"
 #include "nori/snapshot.h"
 #include "nori/verify.h"
@@ -29,106 +34,13 @@
 #include "testing/crash_points.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
+#include "tests/gc/compaction_fixture.h"
 
-namespace nori {
+namespace nori::gc_tests {
 namespace {
 
 using testing::SimulatedDisk;
 using Keep = CompactionOptions::Keep;
-using Lines = std::vector<std::string>;
-
-// Values are filled up, so that a record that goes makes a file smaller.
-std::string filled(std::string_view value) { return fmt::format("{:.<3000}", value); }
-
-std::string line_of(const Entry& entry) {
-  return entry.op == Operation::put ? fmt::format("{} {}={}", entry.sequence, entry.key,
-                                                  entry.value.substr(0, entry.value.find('.')))
-                                    : fmt::format("{} {}=(deleted)", entry.sequence, entry.key);
-}
-
-// All records of a log, or what reading it said.
-Lines lines_of(const Wal& wal, const ReadFrom& from = begin_of_log) {
-  Lines lines;
-  auto reader = wal.read_from(from);
-  if (!reader) {
-    return {reader.error().message};
-  }
-  for (const auto& entry : *reader) {
-    lines.push_back(entry ? line_of(*entry) : entry.error().message);
-  }
-  return lines;
-}
-
-// What the records make of a map.
-std::map<std::string, std::string> state_of(const Wal& wal) {
-  std::map<std::string, std::string> state;
-  auto reader = wal.read_from(begin_of_log);
-  EXPECT_TRUE(reader);
-  for (const auto& entry : *reader) {
-    EXPECT_TRUE(entry) << entry.error().message;
-    if (!entry) {
-      break;
-    }
-    if (entry->op == Operation::put) {
-      state[std::string(entry->key)] = entry->value;
-    } else {
-      state.erase(std::string(entry->key));
-    }
-  }
-  return state;
-}
-
-class CompactionTest : public ::testing::Test {
- protected:
-  CompactionTest() { options_.file_system = &disk_; }
-
-  Wal& open() {
-    wal_.reset();
-    auto opened = Wal::open(options_);
-    if (!opened) {
-      throw std::runtime_error(opened.error().message);
-    }
-    wal_.emplace(std::move(opened->wal));
-    return *wal_;
-  }
-
-  // A segment: "k1=v1 k2=v2 -k3".
-  void segment(std::initializer_list<std::string_view> records) {
-    for (const auto record : records) {
-      const auto equals = record.find('=');
-      const auto appended = record.starts_with('-')
-                                ? wal_->append(Record::remove(record.substr(1)))
-                                : wal_->append(Record::put(record.substr(0, equals),
-                                                           filled(record.substr(equals + 1))));
-      ASSERT_TRUE(appended) << appended.error().message;
-    }
-    ASSERT_TRUE(wal_->rotate());
-  }
-
-  CompactionReport compact(const CompactionOptions& options = {}) {
-    const auto report = wal_->compact(options);
-    EXPECT_TRUE(report) << report.error().message;
-    return report.value_or(CompactionReport{});
-  }
-
-  void expect_sound() {
-    const auto report = verify("log", &disk_);
-    ASSERT_TRUE(report) << report.error().message;
-    for (const auto& damage : report->damages) {
-      ADD_FAILURE() << damage.segment_id << ":" << damage.offset << ": " << damage.reason;
-    }
-  }
-
-  [[nodiscard]] std::vector<std::string> files() {
-    auto names = *disk_.list_files("log");
-    std::erase_if(names, [](const std::string& name) { return !name.ends_with(".wal"); });
-    return names;
-  }
-
-  SimulatedDisk disk_{1};
-  WalOptions options_ = testing::small_options();
-  std::optional<Wal> wal_;
-};
 
 // The mission page's: seven records in two segments, four left in one.
 TEST_F(CompactionTest, OfEachKeyTheNewestRecordIsLeftAndSequencesStay) {
@@ -387,7 +299,22 @@ TEST_F(CompactionTest, ARatioThatIsNotThereChangesNothing) {
   EXPECT_EQ(compact({.garbage_ratio_min = 0.5}).files_after, 2);
   EXPECT_EQ(lines_of(*wal_).size(), 5);
   EXPECT_EQ(compact({.garbage_ratio_min = 0.01}).files_after, 1);
-  EXPECT_EQ(wal_->compact({.garbage_ratio_min = 2}).error().code, ErrorCode::invalid_argument);
+  for (const auto& options :
+       {CompactionOptions{.garbage_ratio_min = 2}, CompactionOptions{.garbage_ratio_min = -1},
+        CompactionOptions{.memory_bytes = kMiB - 1}}) {
+    EXPECT_EQ(wal_->compact(options).error().code, ErrorCode::invalid_argument);
+  }
+}
+
+TEST_F(CompactionTest, ACursorThatCannotBeReadKeepsEverything) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3"});
+  ASSERT_TRUE(wal_->consumer("billing", {.from = end_of_log})->close());
+  ASSERT_TRUE(disk_.flip_bit("log/cursors/billing.cursor", 50, 3));
+  EXPECT_EQ(compact().files_before, 0);
+  ASSERT_TRUE(wal_->drop_consumer("billing"));
+  EXPECT_EQ(compact().records_after, 1);
 }
 
 TEST_F(CompactionTest, SegmentsThatAConsumerHasNotPassedAreLeftAlone) {
@@ -461,6 +388,22 @@ TEST_F(SnapshotHoldTest, TheLogIsNotCutPastTheOldestKept) {
   EXPECT_EQ(lines_of(*wal_), Lines{});
 }
 
+TEST_F(SnapshotHoldTest, AnotherLogsHoldsNothing) {
+  options_.directory = "other";
+  open();
+  segment({"a=1"});
+  snapshot();
+  const auto name = disk_.list_files("other/snapshots")->front();
+  const auto bytes = *disk_.read_file("other/snapshots/" + name);
+  options_.directory = "log";
+  open();
+  segment({"a=1"});
+  segment({"a=2"});
+  ASSERT_TRUE(disk_.write_file("log/snapshots/" + name, bytes));
+  EXPECT_TRUE(wal_->stats().holds.empty());
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 2}), 2);
+}
+
 TEST_F(SnapshotHoldTest, ALogThatEndsBeforeOneIsDamaged) {
   open();
   segment({"a=1"});
@@ -495,61 +438,7 @@ TEST_F(CompactionTest, DamageInTheRangeIsToldAndNothingIsReplaced) {
   EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
 }
 
-TEST_F(CompactionTest, EveryFlippedBitOfACompactedFileIsNoticed) {
-  open();
-  segment({"a=1", "b=1"});
-  segment({"a=2", "c=1"});
-  compact();
-  ASSERT_TRUE(wal_->close());
-  wal_.reset();
-  const auto bytes = *disk_.read_file("log/000000-000001.wal");
-  const Lines whole{"1 b=1", "2 a=2", "3 c=1"};
-  for (std::uint64_t offset = 0; offset < bytes.size(); ++offset) {
-    if (bytes[offset] == std::byte{0} && offset % 64 != 0) {
-      continue;  // zeros between structures
-    }
-    const auto disk = disk_.clone();
-    ASSERT_TRUE(disk->flip_bit("log/000000-000001.wal", offset, offset % 8));
-    auto options = options_;
-    options.file_system = disk.get();
-    options.mode = OpenMode::read_only;
-    options.verification = Verification::all;
-    const auto opened = Wal::open(options);
-    if (!opened) {
-      continue;
-    }
-    for (const auto& line : lines_of(opened->wal)) {
-      EXPECT_TRUE(std::ranges::find(whole, line) != whole.end() ||
-                  line.find("damaged") != std::string::npos ||
-                  line.find(".wal") != std::string::npos)
-          << offset << ": " << line;
-    }
-  }
-}
-
 // --- Beside others
-
-// What a log gives its compaction, with a step of the test's own.
-Result<CompactionReport> compact_with(SimulatedDisk& disk, std::uint64_t active,
-                                      const CompactionStep& step,
-                                      const std::function<Sequence()>& limit,
-                                      std::uint64_t target_bytes = 64 * kKiB) {
-  const auto directory = *disk.open_directory("log", false);
-  const auto log_id = (*SegmentReader::open(*directory, 0))->header()->log_id;
-  std::mutex delete_mutex;
-  const CompactionContext context{.directory = *directory,
-                                  .log_id = log_id,
-                                  .mode = {.access = io::Access::write_direct, .block_bytes = 4096},
-                                  .delete_mutex = delete_mutex,
-                                  .active_segment_id = [&] { return active; },
-                                  .limits = [&]() -> Result<CompactionLimits> {
-                                    return CompactionLimits{.compact_before = limit()};
-                                  },
-                                  .step = step,
-                                  .seed = 1,
-                                  .target_bytes = target_bytes};
-  return compact_segments(context, {});
-}
 
 TEST_F(CompactionTest, WhatIsDeletedMeanwhileStaysDeleted) {
   open();
@@ -563,7 +452,7 @@ TEST_F(CompactionTest, WhatIsDeletedMeanwhileStaysDeleted) {
     }
     return {};
   };
-  const auto report = compact_with(disk_, 3, step, [] { return Sequence{100}; });
+  const auto report = compact_with(disk_, 3, step, no_limits);
   ASSERT_GE(steps, 2);
   EXPECT_TRUE(report) << report.error().message;
   EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "3 b=1", "4 b=2"}));
@@ -576,8 +465,7 @@ TEST_F(CompactionTest, ATombstoneStaysWhereAnOlderFileIsLeftAsItIs) {
   ASSERT_TRUE(wal_->append(Record::put("a", "1")));
   segment({"k=1"});
   segment({"-a", "b=1", "b=2", "b=3"});
-  const auto report = compact_with(
-      disk_, 2, [](std::uint64_t) -> Result<void> { return {}; }, [] { return Sequence{100}; }, 1);
+  const auto report = compact_with(disk_, 2, go_on, no_limits, 1);
   ASSERT_TRUE(report) << report.error().message;
   ASSERT_EQ(files(), (Lines{"000000.wal", "000001-000001.wal", "000002.wal"}));
   EXPECT_EQ(lines_of(*wal_), (Lines{"0 a=1", "1 k=1", "2 a=(deleted)", "5 b=3"}));
@@ -590,14 +478,13 @@ TEST_F(CompactionTest, WhatIsDeletedBeforeItIsReadIsPassedOver) {
   segment({"a=3", "b=1", "b=2"});
   segment({"b=3"});
   bool is_first = true;
-  const auto limit = [&] { return Sequence{100}; };
   const auto step = [&](std::uint64_t) -> Result<void> {
     if (std::exchange(is_first, false)) {  // it has read all of it once, and holds none of it open
       EXPECT_EQ(*wal_->delete_segments_before({.sequence = 2}), 1);
     }
     return {};
   };
-  const auto report = compact_with(disk_, 3, step, limit);
+  const auto report = compact_with(disk_, 3, step, no_limits);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->files_before, 2);
   EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "5 b=3"}));
@@ -609,12 +496,160 @@ TEST_F(CompactionTest, WhatSomebodyComesToNeedMeanwhileStays) {
   segment({"a=1", "a=2"});
   segment({"a=3", "b=1"});
   int asked = 0;
-  const auto report = compact_with(
-      disk_, 2, [](std::uint64_t) -> Result<void> { return {}; },
-      [&] { return Sequence{++asked == 1 ? 100U : 3U}; });
+  const auto report = compact_with(disk_, 2, go_on, [&] {
+    return ++asked == 1 ? CompactionLimits{} : CompactionLimits{.compact_before = 3};
+  });
   EXPECT_TRUE(report);
   EXPECT_EQ(lines_of(*wal_).size(), 4);
   EXPECT_EQ(files(), (Lines{"000000.wal", "000001.wal", "000002.wal"}));
+}
+
+// A snapshot that is older than a tombstone may come to be kept while a compaction is at work.
+TEST_F(CompactionTest, ATombstoneThatSomebodyComesToNeedMeanwhileStays) {
+  open();
+  segment({"a=1", "b=1"});
+  segment({"-a", "b=2"});
+  int asked = 0;
+  const auto report = compact_with(disk_, 2, go_on, [&] {
+    return ++asked == 1 ? CompactionLimits{} : CompactionLimits{.drop_before = 2};
+  });
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->tombstones_dropped, 0);
+  EXPECT_EQ(lines_of(*wal_).size(), 4);
+}
+
+// Goal: what a compaction cut short has left is removed before anything else; where that fails, it
+// is told, and done later.
+TEST_F(CompactionTest, VoidSegmentsThatCannotBeRemovedAreToldAndGoLater) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3", "b=1"});
+  segment({"b=2"});
+  const auto covered = *disk_.read_file("log/000000.wal");
+  const auto leave_void = [&] { ASSERT_TRUE(disk_.write_file("log/000000.wal", covered)); };
+  compact({.to = wal_->read_from(Sequence{4})->position()});
+  const auto compacted = files();
+  ASSERT_EQ(compacted, (Lines{"000000-000001.wal", "000002.wal", "000003.wal"}));
+  for (const auto operation : {testing::Operation::directory_sync, testing::Operation::remove}) {
+    leave_void();
+    disk_.fail_nth(operation, 0, EIO);
+    EXPECT_EQ(wal_->compact().error().code, ErrorCode::io);
+    EXPECT_EQ(lines_of(*wal_), (Lines{"2 a=3", "3 b=1", "4 b=2"}));
+    EXPECT_EQ(compact({.garbage_ratio_min = 1}).files_after, 2);
+    EXPECT_EQ(files(), compacted);
+  }
+  ASSERT_EQ(*wal_->delete_segments_before({.sequence = 0}), 0);  // what follows syncs no more
+  leave_void();
+  disk_.fail_nth(testing::Operation::remove, 0, EIO);
+  EXPECT_EQ(wal_->delete_segments_before({.sequence = 4}).error().code, ErrorCode::io);
+  EXPECT_EQ(lines_of(*wal_).size(), 3);
+  EXPECT_EQ(*wal_->delete_segments_before({.sequence = 4}), 1);
+  EXPECT_EQ(files(), (Lines{"000002.wal", "000003.wal"}));
+}
+
+// Goal: who is told of the progress can end it, at any time, and nothing is lost.
+TEST_F(CompactionTest, AStepThatFailsEndsIt) {
+  options_.segment_bytes = 4 * kMiB;
+  open();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(wal_->append(Record::put(fmt::format("k{}", i % 2), std::string(kMiB, 'v'))));
+  }
+  ASSERT_TRUE(wal_->rotate());
+  const auto end_at_every_step = [&](std::uint64_t active, const Lines& compacted) {
+    const auto before = files();
+    for (int last = 0;; ++last) {
+      int steps = 0;
+      const auto step = [&](std::uint64_t /*bytes*/) -> Result<void> {
+        if (steps++ == last) {
+          return std::unexpected(Error{.code = ErrorCode::closed, .message = "closing"});
+        }
+        return {};
+      };
+      const auto report = compact_with(disk_, active, step, no_limits);
+      if (steps <= last) {
+        EXPECT_TRUE(report) << report.error().message;
+        break;
+      }
+      ASSERT_FALSE(report);
+      EXPECT_EQ(report.error().code, ErrorCode::closed);
+      EXPECT_EQ(files(), before);
+    }
+    EXPECT_EQ(files(), compacted);
+  };
+  end_at_every_step(1, {"000000-000000.wal", "000001.wal"});
+  segment({"-k0", "-k1"});  // of which nothing is left
+  end_at_every_step(2, {"000000-000001.wal", "000002.wal"});
+  EXPECT_EQ(lines_of(*wal_), Lines{});
+}
+
+// Goal: a failed write of any part of any frame is told, and nothing is replaced.
+// Method: what is written at once is 256 KiB: the end of the first record is moved so that it ends
+// in each part of what follows, a frame of a record or the last one.
+TEST_F(CompactionTest, AFailedWriteOfAnyPartEndsIt) {
+  constexpr std::size_t kWriteBytes = 256 * kKiB;
+  options_.segment_bytes = 2 * kMiB;
+  for (const bool one_follows : {true, false}) {
+    for (std::size_t bytes_short = 0; bytes_short < 80; bytes_short += testing::kCrashPointStride) {
+      SimulatedDisk disk(1);
+      auto options = options_;
+      options.file_system = &disk;
+      auto opened = Wal::open(options);
+      ASSERT_TRUE(opened) << opened.error().message;
+      auto& wal = opened->wal;
+      ASSERT_TRUE(wal.append(Record::put("b", std::string(2 * kWriteBytes, 'v'))));
+      const std::string value(kWriteBytes - 4096 - kFrameHeaderBytes - bytes_short, 'v');
+      ASSERT_TRUE(wal.append(Record::put("a", value)));
+      ASSERT_TRUE(wal.append(one_follows ? Record::put("b", "") : Record::remove("b")));
+      ASSERT_TRUE(wal.rotate());
+      disk.inject({.operations = testing::Operation::write, .name_suffix = "compact.tmp"});
+      const auto report = wal.compact();
+      ASSERT_FALSE(report) << bytes_short;
+      EXPECT_EQ(report.error().code, ErrorCode::io);
+      EXPECT_EQ(lines_of(wal).size(), 3) << bytes_short;
+      const auto again = wal.compact();
+      ASSERT_TRUE(again) << again.error().message;
+      EXPECT_EQ(lines_of(wal).size(), one_follows ? 2 : 1) << bytes_short;
+    }
+  }
+}
+
+TEST_F(CompactionTest, WhereSegmentsGoAgainAndAgainItGivesUp) {
+  open();
+  segment({"a=1", "a=2"});
+  segment({"a=3"});
+  disk_.inject({.operations = testing::Operation::open,
+                .system_errno = ENOENT,
+                .repeat = testing::Repeat::forever,
+                .name_suffix = "000001.wal"});
+  const auto report = wal_->compact();
+  disk_.clear_faults();
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().system_errno, ENOENT);
+  EXPECT_EQ(compact().records_after, 1);
+}
+
+// What has no footer is not sealed, and a file of another log is not ours to read.
+TEST_F(CompactionTest, AFileThatIsNotSealedOrNotOursEndsTheRange) {
+  for (const auto* const part : {"footer", "header", "other log"}) {
+    options_.directory = fmt::format("log of a bad {}", part);
+    const auto path = options_.directory.string() + "/000001.wal";
+    open();
+    segment({"a=1", "a=2", "a=3"});
+    segment({"a=4"});
+    segment({"a=5"});
+    auto bytes = *disk_.read_file(path);
+    if (part == std::string_view("other log")) {
+      auto header = *decode_segment_header(bytes);
+      header.log_id.bytes[0] ^= std::byte{1};
+      encode_segment_header(header, bytes.data());
+    } else {
+      bytes[part == std::string_view("footer") ? bytes.size() - 20 : 40] ^= std::byte{1};
+    }
+    ASSERT_TRUE(disk_.write_file(path, bytes));
+    const auto report = compact();
+    EXPECT_EQ(report.files_before, 1) << part;
+    EXPECT_EQ(report.records_after, 1) << part;
+  }
 }
 
 // In the background, when a segment is full and there can be so much garbage.
@@ -644,6 +679,59 @@ TEST(CompactionThreadsTest, APolicyCompactsByItself) {
   EXPECT_LT(state_of(opened->wal).size(), 101);
   ASSERT_TRUE(opened->wal.close());
   std::filesystem::remove_all(path);
+}
+
+// A look that fails is taken for none; what is asked for stays asked for.
+TEST(CompactionThreadsTest, APolicyThatCannotLookLooksAgain) {
+  SimulatedDisk disk(1);
+  auto options = testing::small_options();
+  options.file_system = &disk;
+  options.background_thread = true;
+  options.compaction = {.garbage_ratio = 0.5};
+  auto opened = Wal::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto fill = [&] {
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_TRUE(opened->wal.append(Record::put("k", filled("v"))));
+    }
+  };
+  for (const auto operation : {testing::Operation::list, testing::Operation::open}) {
+    const auto hits = disk.faults_hit();
+    disk.inject({.operations = operation,
+                 .repeat = testing::Repeat::forever,
+                 .name_suffix = operation == testing::Operation::open ? "0.wal" : ""});
+    fill();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (disk.faults_hit() == hits && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_NE(disk.faults_hit(), hits);
+    disk.clear_faults();
+    EXPECT_FALSE(opened->wal.stats().failure);
+  }
+  ASSERT_TRUE(opened->wal.close());
+}
+
+TEST(CompactionThreadsTest, OneThatIsHeldToItsRateEndsWhenTheLogIsClosed) {
+  SimulatedDisk disk(1);
+  auto options = testing::small_options();
+  options.file_system = &disk;
+  auto opened = Wal::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(opened->wal.append(Record::put("k", filled("v"))));
+  }
+  ASSERT_TRUE(opened->wal.rotate());
+  const auto began = std::chrono::steady_clock::now();
+  std::jthread compacting([&] {
+    const auto report = opened->wal.compact({.bytes_per_second = 1});
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, ErrorCode::closed);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ASSERT_TRUE(opened->wal.close());
+  compacting.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
 }
 
 // Goal: appends, readers, followers and deletions go on while ranges are replaced under them.
@@ -837,43 +925,62 @@ TEST_F(CompactionCrashTest, DeletionAfterACompactionCutShortBringsNothingBack) {
       });
 }
 
-TEST_F(CompactionCrashTest, AFailureOfAnyCallLeavesTheLogAsItWasOrCompacted) {
-  using testing::Operation;
-  for (const auto operation :
-       {Operation::open, Operation::read, Operation::status, Operation::list, Operation::write,
-        Operation::sync, Operation::allocate, Operation::truncate, Operation::create,
-        Operation::rename, Operation::remove, Operation::directory_sync}) {
-    for (const auto error : {EIO, ENOSPC}) {
-      for (const auto repeat : {testing::Repeat::once, testing::Repeat::forever}) {
-        for (std::uint64_t n = 0;; ++n) {
-          const auto disk = disk_.clone();
-          auto opened = Wal::open(options_on(*disk));
-          ASSERT_TRUE(opened);
-          disk->fail_nth(operation, n, error, repeat);
-          const auto report = opened->wal.compact();
-          const bool was_hit = disk->faults_hit() != 0;
-          disk->clear_faults();
-          EXPECT_TRUE(opened->wal.append(Record::put("tail", "1")));
-          EXPECT_EQ(state_of(opened->wal), state_);
-          {
-            const auto crashed = testing::crashed_copy(*disk, testing::kPowerKeepsNothing, n);
-            expect_whole(*crashed,
-                         fmt::format("{} {} fails", testing::operation_name(operation), n));
-          }
-          ASSERT_TRUE(opened->wal.close());
-          expect_whole(*disk, fmt::format("{} {} fails", testing::operation_name(operation), n));
-          if (HasFatalFailure()) {
-            return;
-          }
-          if (!was_hit) {
-            EXPECT_TRUE(report);
-            break;
+// Goal: a failure of any call leaves the log as it was or compacted.
+// Method: each call of a compaction fails, once and for good; then beside what it asks first.
+class CompactionFaultsTest : public CompactionCrashTest {
+ protected:
+  void fail_every_call(std::initializer_list<int> errors) {
+    using testing::Operation;
+    for (const auto operation :
+         {Operation::open, Operation::read, Operation::status, Operation::list, Operation::write,
+          Operation::sync, Operation::allocate, Operation::truncate, Operation::create,
+          Operation::rename, Operation::remove, Operation::directory_sync}) {
+      for (const auto error : errors) {
+        for (const auto repeat : {testing::Repeat::once, testing::Repeat::forever}) {
+          for (std::uint64_t n = 0;; ++n) {
+            const auto disk = disk_.clone();
+            auto opened = Wal::open(options_on(*disk));
+            ASSERT_TRUE(opened);
+            disk->fail_nth(operation, n, error, repeat);
+            const auto report = opened->wal.compact();
+            const bool was_hit = disk->faults_hit() != 0;
+            disk->clear_faults();
+            EXPECT_TRUE(opened->wal.append(Record::put("tail", "1")));
+            EXPECT_EQ(state_of(opened->wal), state_);
+            {
+              const auto crashed = testing::crashed_copy(*disk, testing::kPowerKeepsNothing, n);
+              expect_whole(*crashed,
+                           fmt::format("{} {} fails", testing::operation_name(operation), n));
+            }
+            ASSERT_TRUE(opened->wal.close());
+            expect_whole(*disk, fmt::format("{} {} fails", testing::operation_name(operation), n));
+            if (HasFatalFailure()) {
+              return;
+            }
+            if (!was_hit) {
+              EXPECT_TRUE(report);
+              break;
+            }
           }
         }
       }
     }
   }
+};
+
+TEST_F(CompactionFaultsTest, LeaveTheLogAsItWasOrCompacted) { fail_every_call({EIO, ENOSPC}); }
+
+TEST_F(CompactionFaultsTest, BesideAConsumerAndASnapshotToo) {
+  open();
+  auto consumer = wal_->consumer("billing", {.from = end_of_log});
+  ASSERT_TRUE(consumer) << consumer.error().message;
+  ASSERT_TRUE(consumer->close());
+  auto snapshot = SnapshotWriter::begin(*wal_, wal_->current_position());
+  ASSERT_TRUE(snapshot) << snapshot.error().message;
+  ASSERT_TRUE(snapshot->finish());
+  wal_.reset();
+  fail_every_call({EIO});
 }
 
 }  // namespace
-}  // namespace nori
+}  // namespace nori::gc_tests

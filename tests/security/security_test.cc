@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "io/file_system.h"
+#include "nori/snapshot.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
 
@@ -338,6 +339,33 @@ TEST_F(SecurityTest, AnotherUsersFileInALogIsNotWritten) {
     ASSERT_EQ(::chown((log_ / name).c_str(), kBob, kBob), 0);
     fs::permissions(log_ / name, fs::perms(0666));
     run_as(kAda, [&] { expect_refused(log_.filename().native() + "/" + name, kBob); });
+  }
+}
+
+TEST_F(SecurityTest, AnotherUsersSnapshotsAreNotWritten) {
+  if (!is_root()) {
+    GTEST_SKIP() << "only root can give files away";
+  }
+  for (const auto* const name : {"snapshots", "snapshots/next.tmp"}) {
+    SCOPED_TRACE(name);
+    log_ = root_ / fmt::format("log-{}", fs::path(name).filename().native());
+    leave_killed_log(kAda);
+    fs::create_directory(log_ / "snapshots");
+    ASSERT_EQ(::chown((log_ / "snapshots").c_str(), kAda, kAda), 0);
+    if (!fs::exists(log_ / name)) {
+      std::ofstream(log_ / name) << "his";
+    }
+    ASSERT_EQ(::chown((log_ / name).c_str(), kBob, kBob), 0);
+    fs::permissions(log_ / name, fs::is_directory(log_ / name) ? fs::perms(0777) : fs::perms(0666));
+    run_as(kAda, [&] {
+      auto opened = Wal::open(options());
+      ASSERT_TRUE(opened) << opened.error().message;
+      const auto begun = SnapshotWriter::begin(opened->wal, opened->wal.current_position());
+      ASSERT_FALSE(begun);
+      EXPECT_EQ(begun.error().code, ErrorCode::permission);
+      const auto& message = begun.error().message;
+      EXPECT_TRUE(message.starts_with((log_ / name).native() + ": ")) << message;
+    });
   }
 }
 
