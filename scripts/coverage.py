@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Which branches of the log's core no test takes: scripts/coverage.py [--jobs N] [--again]
 
-Runs the tests of build/coverage and counts, for src/format, src/segment and src/log, how many of the
-conditions' two outcomes were seen. Those that were not are in tests/uncovered.txt, each with a reason.
+Runs the tests of build/coverage and counts, for the folders in PARTS, how many of the conditions' two
+outcomes were seen. Those that were not are in tests/uncovered.txt, each with a reason.
 Prints what is not there, and what need not be there, and fails on either. Processes that tests kill
 and fork count too: their counters lie in shared mappings.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "coverage"
 REASONS = ROOT / "tests" / "uncovered.txt"
-PARTS = ["src/format", "src/segment", "src/log"]
+PARTS = ["src/format", "src/segment", "src/log", "src/cursor", "src/snapshot"]
 # Random; the same crashes twice over, for minutes; and what counts or installs something itself.
 LEFT_OUT = "crash_hunt|CrashedRecoveryTest|instruction_counts|bench_smoke|install"
 
