@@ -27,7 +27,6 @@
 namespace nori::gc_tests {
 namespace {
 
-using testing::Repeat;
 using On = testing::Operation;
 
 class CompactedFilesTest : public CompactionTest {
@@ -284,7 +283,7 @@ class ForgedCompactedTest : public CompactedFilesTest {
     EXPECT_NE(told.find(fmt::format("000000-000001.wal at offset {}", offset)), std::string::npos)
         << told;
     EXPECT_NE(told.find(reason), std::string::npos) << told;
-    for (const std::uint32_t threads : {1, 2}) {
+    for (const std::uint32_t threads : {1U, 2U}) {
       const auto report = verify("log", &disk_, nullptr, threads);
       ASSERT_TRUE(report) << report.error().message;
       ASSERT_FALSE(report->damages.empty());
