@@ -15,7 +15,8 @@ namespace nori {
 struct CompactionOptions {
   /// Which records are kept.
   enum class Keep : std::uint8_t {
-    /// The newest of each key in the range. A tombstone, and a record that has expired, goes too
+    /// The newest of each key in the range: for logs in which a record says everything of its key,
+    /// and nothing of others. A tombstone, and a record that has expired, goes too
     /// where the range begins with the log and no kept snapshot is older than it: then nothing is
     /// left that it hides.
     newest_of_each_key,

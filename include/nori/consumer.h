@@ -95,7 +95,8 @@ class Consumer {
   [[nodiscard]] Position position() const noexcept;
 
   /// Everything before `position` is done: take Entry::end. Never moves the cursor back: a lower
-  /// position than committed() changes nothing.
+  /// position than committed() changes nothing. What the caller made of those records, in a log of
+  /// its own for example, has to be durable before: it is not made so.
   ///
   /// Survives the process once it was written, by the log's threads, 5 ms from now or after what
   /// takes longer; one sync for all commits meanwhile. Durable after flush(); a power cut before
