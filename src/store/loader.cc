@@ -8,17 +8,14 @@
 #include <utility>
 #include <vector>
 
-#include "base/make_error.h"
 #include "base/try.h"
 #include "nori/snapshot.h"
 #include "store/changes.h"
+#include "store/origins.h"
 #include "store/run_together.h"
 
 namespace nori {
 namespace {
-
-/// Beside a live writer a checkpoint may delete what is being read; then it is read anew.
-constexpr int kAttemptsMax = 10;
 
 // One stretch of the keys: entries of the snapshot, and what the log says about them.
 class Part {
@@ -138,80 +135,37 @@ Result<void> build(std::optional<SnapshotReader> snapshot, Changes& changes,
   return {};
 }
 
-// With the newest snapshot before those skipped that header and footer say is whole.
-Result<LoadedStore> load_once(const Wal& wal, const WalOptions& options, unsigned threads,
-                              std::vector<SkippedSnapshot>& skipped, bool& snapshot_is_bad) {
-  LoadedStore loaded;
-  snapshot_is_bad = false;
-  SnapshotReadOptions reading{.file_system = options.file_system};
-  if (!skipped.empty()) {
-    reading.before = skipped.back().sequence;
-  }
-  auto found = NORI_TRY(SnapshotReader::open(options.directory, reading));
-  skipped.insert(skipped.end(), found.skipped.begin(), found.skipped.end());
-  Sequence from = 0;
-  std::string name;
-  if (found.reader) {
-    const auto& file = found.reader->file();
-    name = file.name;
-    from = file.sequence;
-    loaded.newest_ms = ms_of(file.created);
-    loaded.recovery.snapshot = from;
-  }
-  auto lives = std::make_shared<Lives>();
-  Changes changes(*lives, threads);
-  if (auto read = replay(wal, from, changes, loaded); !read) {
-    if (read.error().code == ErrorCode::gone) {
-      return make_error(
-          ErrorCode::gone, "{}: a store's log has to go back to {}, and begins at record {}{}",
-          options.directory.string(),
-          found.reader ? fmt::format("record {}, where snapshot {} ends", from, name)
-                       : std::string("record 0, without a snapshot"),
-          wal.stats().first_sequence,
-          skipped.empty() ? "" : fmt::format("; not valid: {}", skipped.front().reason));
-    }
-    return std::unexpected(std::move(read).error());
-  }
-  auto built = build(std::move(found.reader), changes, std::move(lives), threads, loaded);
-  if (!built) {
-    if (built.error().code == ErrorCode::damaged) {  // only a snapshot is read by then
-      snapshot_is_bad = true;
-      skipped.push_back({.name = name, .sequence = from, .reason = built.error().message});
-    }
-    return std::unexpected(std::move(built).error());
-  }
-  return loaded;
-}
-
 }  // namespace
 
 Result<LoadedStore> load_store(const Wal& wal, const WalOptions& options, unsigned threads) {
   const auto began = std::chrono::steady_clock::now();
-  std::vector<SkippedSnapshot> skipped;
-  for (int attempt = 1;;) {
-    bool snapshot_is_bad = false;
-    auto loaded = load_once(wal, options, threads, skipped, snapshot_is_bad);
-    if (loaded) {
-      if (options.mode != OpenMode::read_only) {
-        loaded->end = wal.current_position().sequence;  // compaction may have taken the last ones
-      }
-      loaded->recovery.skipped_snapshots = std::move(skipped);
-      loaded->recovery.time_taken = std::chrono::duration_cast<std::chrono::microseconds>(
-          std::chrono::steady_clock::now() - began);
-      return loaded;
+  Origins origins(wal, options);
+  for (;;) {
+    auto origin = NORI_TRY(origins.next());
+    LoadedStore loaded;
+    if (origin.snapshot) {
+      loaded.newest_ms = ms_of(origin.snapshot->file().created);
+      loaded.recovery.snapshot = origin.from;
     }
-    if (snapshot_is_bad) {
-      continue;  // with the one before
+    auto lives = std::make_shared<Lives>();
+    Changes changes(*lives, threads);
+    auto part = Origins::Part::log;
+    auto read = replay(wal, origin.from, changes, loaded);
+    if (read) {
+      part = Origins::Part::snapshot;
+      read = build(std::move(origin.snapshot), changes, std::move(lives), threads, loaded);
     }
-    auto& error = loaded.error();
-    if (error.code == ErrorCode::gone) {
-      if (options.mode == OpenMode::read_only && attempt++ < kAttemptsMax) {
-        skipped.clear();
-        continue;
-      }
-      error.code = ErrorCode::damaged;
+    if (!read) {
+      NORI_TRY(origins.go_on_after(origin, part, std::move(read).error()));
+      continue;
     }
-    return std::unexpected(std::move(error));
+    if (options.mode != OpenMode::read_only) {
+      loaded.end = wal.current_position().sequence;  // compaction may have taken the last ones
+    }
+    loaded.recovery.skipped_snapshots = origins.take_skipped();
+    loaded.recovery.time_taken = std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::steady_clock::now() - began);
+    return loaded;
   }
 }
 

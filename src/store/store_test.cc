@@ -441,6 +441,28 @@ TEST_F(StoreTest, ABadSnapshotFallsBackToTheOneBefore) {
   EXPECT_EQ(scan(), (Pairs{{"a", "2"}, {"b", "2"}, {"c", "3"}}));
 }
 
+TEST_F(StoreTest, ABadBlockFallsBackToTheSnapshotBefore) {
+  options_.snapshots.block_bytes = kKiB;
+  open();
+  for (int i = 0; i < 300; ++i) {
+    put(std::to_string(i), std::to_string(i * 7919));
+  }
+  ASSERT_TRUE(store_->checkpoint());
+  put("5", "new");
+  ASSERT_TRUE(store_->checkpoint());
+  put("6", "newer");
+  const auto before = scan();
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  damage_newest_snapshot();
+  ASSERT_TRUE(list_snapshots(options_.wal.directory, &disk_)->back().valid) << "but for a block";
+  const auto recovery = open();
+  EXPECT_EQ(recovery.snapshot, 300U);
+  ASSERT_EQ(recovery.skipped_snapshots.size(), 1U);
+  EXPECT_EQ(recovery.skipped_snapshots[0].sequence, 301U);
+  EXPECT_EQ(scan(), before);
+}
+
 TEST_F(StoreTest, WithoutAGoodSnapshotTheLogIsReadFromItsBegin) {
   open();
   put("a", "1");
