@@ -1,6 +1,5 @@
 #include "store/checkpointer.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,29 +10,13 @@
 #include "nori/snapshot.h"
 #include "snapshot/snapshot_files.h"
 #include "store/contents.h"
+#include "store/store_cursor.h"
 
 namespace nori {
-namespace {
-
-// Of those that are valid; nothing without one.
-Result<std::optional<Sequence>> oldest_snapshot(const Wal& wal) {
-  const auto log = NORI_TRY(LogAccess::to(wal));
-  auto files = NORI_TRY(list_snapshots(*log.directory));
-  refuse_other_logs(files, log.log_id);
-  const auto oldest = std::ranges::find_if(files, &SnapshotFile::valid);
-  return oldest == files.end() ? std::nullopt : std::optional(oldest->sequence);
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Checkpointer>> Checkpointer::open(Wal& wal, const StoreOptions& options) {
-  const Sequence from = NORI_TRY(oldest_snapshot(wal)).value_or(0);
-  auto cursor = NORI_TRY(wal.consumer(kStoreCursorName, {.from = from, .max_lag_bytes = 0}));
-  std::unique_ptr<Checkpointer> checkpointer(new Checkpointer(wal, options, std::move(cursor)));
-  // A crash may have come between the removal of a snapshot and this.
-  NORI_TRY(checkpointer->cursor_.commit(Position{.sequence = from}));
-  NORI_TRY(checkpointer->cursor_.flush());
-  return checkpointer;
+  return std::unique_ptr<Checkpointer>(
+      new Checkpointer(wal, options, NORI_TRY(take_store_cursor(wal))));
 }
 
 Result<CheckpointReport> Checkpointer::write(const StoreView::Impl& view, std::int64_t expired_ms,

@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "nori/consumer.h"
@@ -20,9 +19,6 @@
 #include "store/view.h"
 
 namespace nori {
-
-/// The cursor by which a store holds its log back, also from those who do not know that it is one.
-inline constexpr std::string_view kStoreCursorName = "nori.store";
 
 /// Threads: one at a time.
 class Checkpointer {
