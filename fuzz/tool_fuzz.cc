@@ -239,7 +239,7 @@ void check_lines(std::string_view text) {
     due.remove_prefix(std::min(end + 1, due.size()));
   };
   {
-    LineInput input(descriptor);
+    LineInput input(descriptor, "memory");
     const Interruption interruption;
     for (;;) {
       const auto status = input.read_more(interruption);

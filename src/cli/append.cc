@@ -12,6 +12,7 @@
 #include "cli/interruption.h"
 #include "cli/line_input.h"
 #include "cli/record_text.h"
+#include "cli/recovery_report.h"
 #include "cli/report.h"
 
 namespace nori::cli {
@@ -36,7 +37,6 @@ class Appender {
 
   // Each of these returns whether to go on; if not, it has said why, and exit_code() is set.
   bool take(std::string_view line);
-  bool take_all(LineInput& input);
   bool append_batch();
 
   [[nodiscard]] int exit_code() const { return exit_code_; }
@@ -83,18 +83,6 @@ bool Appender::take(std::string_view line) {
   return batch_.record_count() < *lines_per_batch_ || append_batch();
 }
 
-bool Appender::take_all(LineInput& input) {
-  while (const auto line = input.next_line()) {
-    if (Interruption::signal() != 0) {
-      return stop(kExitBySignal + Interruption::signal());
-    }
-    if (!take(*line)) {
-      return false;
-    }
-  }
-  return true;
-}
-
 bool Appender::append_batch() {
   if (batch_.empty()) {
     return true;
@@ -123,47 +111,19 @@ bool Appender::append(const RecordOrBatch& what, std::uint64_t record_count) {
   return true;
 }
 
-// Says what recovery cut: nothing goes silently.
-void report_recovery(const AppendOptions& options, const RecoveryInfo& recovery) {
-  if (recovery.bytes_truncated == 0) {
-    return;
-  }
-  std::string kept = recovery.quarantine_note;
-  for (const auto& name : recovery.quarantined) {
-    kept += (kept.empty() ? "kept as " : ", ") + name;
-  }
-  complain(fmt::format("{}: a torn tail of {} bytes was cut{}: {}; {}",
-                       options.wal.directory.string(), recovery.bytes_truncated,
-                       recovery.truncated_at
-                           ? fmt::format(" at {}:{}", recovery.truncated_at->segment_id,
-                                         recovery.truncated_at->offset)
-                           : "",
-                       recovery.reason, kept.empty() ? "nothing of it was durable" : kept));
-}
-
 // Reads lines and appends them until the input ends or something is wrong. Returns the exit code.
 int append_input(Wal& wal, Acknowledgments& acknowledgments, const AppendOptions& options,
                  const Interruption& interruption) {
-  LineInput input(STDIN_FILENO);
+  LineInput input(STDIN_FILENO, "standard input");
   Appender appender(wal, acknowledgments, options);
-  for (;;) {
-    const auto status = input.read_more(interruption);
-    if (!status) {
-      complain(status.error().message);
-      return kExitFailed;
-    }
-    if (*status == LineInput::Status::interrupted) {
-      return kExitBySignal + Interruption::signal();
-    }
-    if (!appender.take_all(input)) {
-      return appender.exit_code();
-    }
-    if (*status == LineInput::Status::end) {
-      break;
-    }
+  const auto end =
+      take_lines(input, interruption, [&](std::string_view line) { return appender.take(line); });
+  if (!end) {
+    return report(end.error());
   }
-  if (const auto line = input.last_line(); line && !appender.take(*line)) {
-    return appender.exit_code();
+  if (*end != LinesEnd::end) {
+    return *end == LinesEnd::stopped ? appender.exit_code()
+                                     : kExitBySignal + Interruption::signal();
   }
   appender.append_batch();
   return appender.exit_code();
@@ -178,7 +138,7 @@ int append(const AppendOptions& options) {
   if (!opened) {
     return report(opened.error());
   }
-  report_recovery(options, opened->recovery);
+  report_recovery(options.wal.directory, opened->recovery);
 
   Wal& wal = opened->wal;
   Acknowledgments acknowledgments(wal, options.ack, options.wal.fsync.kind());

@@ -22,8 +22,9 @@ constexpr std::size_t kLineBytesMax = 6 * 4 * kGiB + kMiB;
 
 }  // namespace
 
-LineInput::LineInput(int descriptor)
+LineInput::LineInput(int descriptor, std::string name)
     : descriptor_(descriptor),
+      name_(std::move(name)),
       capacity_(2 * kPieceBytes),
       buffer_(std::make_unique_for_overwrite<char[]>(capacity_)) {}
 
@@ -50,7 +51,7 @@ Result<LineInput::Status> LineInput::read_more(const Interruption& interruption)
   make_room();
   if (end_ > kLineBytesMax) {
     return make_error(ErrorCode::too_large,
-                      "standard input: a line of more than {} bytes; no record is that long",
+                      "{}: a line of more than {} bytes; no record is that long", name_,
                       kLineBytesMax);
   }
   for (;;) {
@@ -75,7 +76,7 @@ Result<LineInput::Status> LineInput::read_more(const Interruption& interruption)
     if (errno != EINTR && errno != EAGAIN) {
       return std::unexpected(
           Error{.code = ErrorCode::io,
-                .message = "standard input: " + errno_text(errno) + "; what came before is kept",
+                .message = name_ + ": " + errno_text(errno) + "; what came before is kept",
                 .system_errno = errno});
     }
   }

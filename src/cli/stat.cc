@@ -16,6 +16,7 @@
 #include "cli/json_text.h"
 #include "cli/open_log.h"
 #include "cli/report.h"
+#include "cli/size_text.h"
 #include "nori/garbage.h"
 #include "nori/verify.h"
 #include "nori/wal.h"
@@ -169,18 +170,6 @@ std::string to_json(const std::string& directory, const LogSummary& summary) {
     json["segment_files"] = segments_json(*summary.contents);
   }
   return json_text(json);
-}
-
-// "123 bytes", with a handier unit behind it where there is one.
-std::string bytes_text(std::uint64_t bytes) {
-  std::string text = fmt::format("{} bytes", bytes);
-  for (const auto& [unit, name] : {std::pair{kGiB, "GiB"}, {kMiB, "MiB"}, {kKiB, "KiB"}}) {
-    if (bytes >= unit) {
-      return text + fmt::format(" ({:.1f} {})",
-                                static_cast<double>(bytes) / static_cast<double>(unit), name);
-    }
-  }
-  return text;
 }
 
 std::string segments_text(const LogContents& contents) {
