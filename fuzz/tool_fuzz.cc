@@ -110,6 +110,10 @@ void check_place(std::string_view text) {
   const auto exact = parse_exact_place(text);
   require(!exact || (place && place->index() == exact->index()), "a place that is none");
   require(place || !place.error().empty(), "refused without words");
+  const auto bare = parse_time(text);
+  const auto same = parse_place(fmt::format("time:{}", text));
+  require(bare.has_value() == same.has_value() && (!bare || std::get<TimePoint>(*same) == *bare),
+          "a time that depends on what stands before it");
   if (!place) {
     return;
   }
@@ -194,6 +198,34 @@ void check_line(TextFormat format, std::string_view line) {
   require(again && *again && equal(**again, **record), "printed, it is another record");
 }
 
+// What a store has of a key comes back from each of the ways to print it.
+void check_store_printing(const StoreEntry& entry) {
+  std::string tsv;
+  print_tsv(entry, tsv);
+  std::string jsonl;
+  print_jsonl(entry, jsonl);
+  std::string with_version;
+  print_jsonl_with_version(entry, with_version);
+  for (auto* const printed : {&tsv, &jsonl, &with_version}) {
+    require(std::ranges::count(*printed, '\n') == 1 && printed->ends_with('\n'), "not one line");
+    printed->pop_back();
+    RecordParser parser(printed == &tsv ? TextFormat::tsv : TextFormat::jsonl);
+    const auto record = parser.parse(*printed);
+    require(record && *record &&
+                equal(**record, {.op = Operation::put,
+                                 .key = entry.key,
+                                 .value = entry.value,
+                                 .expires_at = printed == &tsv ? std::nullopt : entry.expires_at}),
+            "what a store has is not read as it was printed");
+  }
+  std::string key;
+  print_key(entry.key, key);
+  RecordParser parser(TextFormat::tsv);
+  const auto removal = parser.parse(key);
+  require(removal && *removal && equal(**removal, Record::remove(entry.key)),
+          "a key that is another when printed alone");
+}
+
 // Any key and value come back from what dump prints.
 void check_printing(std::string_view text) {
   const auto middle = text.size() / 2;
@@ -209,6 +241,10 @@ void check_printing(std::string_view text) {
     require(record && *record && (*record)->key == entry.key && (*record)->value == entry.value,
             "what was printed is not read");
   }
+  check_store_printing({.key = entry.key,
+                        .value = entry.value,
+                        .version = {.epoch = {text.size()}, .sequence = middle},
+                        .expires_at = TimePoint(std::chrono::milliseconds(text.size()))});
   std::string gap;
   print_gap({.from_sequence = 1, .to_sequence = text.size(), .reason = std::string(text)}, gap);
   gap.pop_back();

@@ -74,9 +74,10 @@ CLI::Option* add_parsed_option(CLI::App& app, const std::string& name, T& value,
 }
 
 /// Adds the argument DIR.
-inline void add_directory(CLI::App& app, std::filesystem::path& directory) {
+inline void add_directory(CLI::App& app, std::filesystem::path& directory,
+                          const std::string& description = "the log's directory") {
   app.add_option_function<std::string>(
-         "DIR", [&directory](const std::string& text) { directory = text; }, "the log's directory")
+         "DIR", [&directory](const std::string& text) { directory = text; }, description)
       ->required()
       ->type_name("");
 }

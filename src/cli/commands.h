@@ -15,5 +15,6 @@ void add_gc(CLI::App& tool, Command& chosen);
 void add_compact(CLI::App& tool, Command& chosen);
 void add_snapshot(CLI::App& tool, Command& chosen);
 void add_consumer(CLI::App& tool, Command& chosen);
+void add_kv(CLI::App& tool, Command& chosen);
 
 }  // namespace nori::cli

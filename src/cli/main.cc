@@ -31,6 +31,7 @@ int run_tool(int argc, char** argv) {
   add_compact(tool, chosen);
   add_snapshot(tool, chosen);
   add_consumer(tool, chosen);
+  add_kv(tool, chosen);
   try {
     tool.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -78,7 +78,7 @@ class TimeText {
 };
 
 // A day, or a day, a time and where that time holds (RFC 3339).
-std::optional<TimePoint> parse_time(std::string_view text) {
+std::optional<TimePoint> find_time(std::string_view text) {
   using namespace std::chrono;
   TimeText parts(text);
   // The years a TimePoint can hold, from the one a log can.
@@ -123,7 +123,7 @@ std::optional<TimePoint> parse_time(std::string_view text) {
 std::expected<ReadFrom, std::string> parse_place(std::string_view text) {
   constexpr std::string_view kTimePrefix = "time:";
   if (text.starts_with(kTimePrefix)) {
-    if (const auto time = parse_time(text.substr(kTimePrefix.size()))) {
+    if (const auto time = find_time(text.substr(kTimePrefix.size()))) {
       return *time;
     }
     return std::unexpected(
@@ -135,6 +135,14 @@ std::expected<ReadFrom, std::string> parse_place(std::string_view text) {
         fmt::format("{} is no place; write SEGMENT:OFFSET, seq:N or time:ISO", text));
   }
   return place;
+}
+
+std::expected<TimePoint, std::string> parse_time(std::string_view text) {
+  if (const auto time = find_time(text)) {
+    return *time;
+  }
+  return std::unexpected(
+      fmt::format("{} is no time; write 2026-01-31 or 2026-01-31T23:59:59Z", text));
 }
 
 std::expected<ReadFrom, std::string> parse_exact_place(std::string_view text) {

@@ -25,4 +25,7 @@ inline constexpr std::string_view kPlaceSyntax = "SEG:OFF|seq:N|time:ISO";
 /// The same without times.
 [[nodiscard]] std::expected<ReadFrom, std::string> parse_exact_place(std::string_view text);
 
+/// A time as above, without `time:` before it.
+[[nodiscard]] std::expected<TimePoint, std::string> parse_time(std::string_view text);
+
 }  // namespace nori::cli

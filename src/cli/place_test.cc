@@ -81,6 +81,13 @@ TEST(PlaceTest, RefusesWhatNamesNoPlace) {
   }
 }
 
+TEST(PlaceTest, ATimeStandsForItself) {
+  EXPECT_EQ(parse_time("1970-01-02T00:00:01Z"),
+            TimePoint(std::chrono::hours(24) + std::chrono::seconds(1)));
+  EXPECT_FALSE(parse_time("time:1970-01-02"));
+  EXPECT_TRUE(parse_time("soon").error().contains("soon is no time; write 2026-01-31"));
+}
+
 TEST(PlaceTest, ATimeIsNoExactPlace) { EXPECT_FALSE(parse_exact_place("time:2026-01-01")); }
 
 }  // namespace

@@ -27,10 +27,12 @@ void RecordPrinter::print(const Gap& gap) {
   }
 }
 
-void RecordPrinter::report_what_is_lost() const {
-  if (expiries_lost_ > 0) {
+void RecordPrinter::report_what_is_lost() const { report_expiries_lost(expiries_lost_); }
+
+void report_expiries_lost(std::uint64_t count) {
+  if (count > 0) {
     complain(fmt::format("tsv cannot say when a record expires: {} of these do; use --format jsonl",
-                         expiries_lost_));
+                         count));
   }
 }
 

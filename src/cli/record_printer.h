@@ -32,6 +32,9 @@ class RecordPrinter {
   std::uint64_t expiries_lost_ = 0;
 };
 
+/// Says on standard error, if it is so, that `count` records were printed as tsv and expire.
+void report_expiries_lost(std::uint64_t count);
+
 /// `jsonl` or `tsv`, for an option of that name.
 void add_print_format(CLI::App& command, TextFormat& format);
 

@@ -381,6 +381,41 @@ void print_jsonl(const Entry& entry, std::string& text) {
   text += entry.ends_batch ? ",\"ends_batch\":true}\n" : ",\"ends_batch\":false}\n";
 }
 
+namespace {
+
+// Of a line that is one of put, up to the end of what a record is.
+void print_put(const StoreEntry& entry, std::string& text) {
+  text += R"({"op":"put")";
+  append_json_bytes("key", entry.key, text);
+  append_json_bytes("value", entry.value, text);
+  if (entry.expires_at) {
+    fmt::format_to(std::back_inserter(text), ",\"expires_at_ms\":{}", to_ms(*entry.expires_at));
+  }
+}
+
+}  // namespace
+
+void print_tsv(const StoreEntry& entry, std::string& text) {
+  append_escaped(entry.key, text, tsv_escape);
+  text += '\t';
+  append_escaped(entry.value, text, tsv_escape);
+  text += '\n';
+}
+
+void print_jsonl(const StoreEntry& entry, std::string& text) {
+  print_put(entry, text);
+  text += "}\n";
+}
+
+void print_jsonl_with_version(const StoreEntry& entry, std::string& text) {
+  print_put(entry, text);
+  fmt::format_to(
+      std::back_inserter(text), ",\"epoch\":{{\"number\":{},\"random\":{}}},\"sequence\":{}}}\n",
+      entry.version.epoch.number(), entry.version.epoch.random(), entry.version.sequence);
+}
+
+void print_key(std::string_view key, std::string& text) { append_escaped(key, text, tsv_escape); }
+
 void print_gap(const Gap& gap, std::string& text) {
   fmt::format_to(std::back_inserter(text), R"({{"gap":{{"from_sequence":{},"to_sequence":{})",
                  gap.from_sequence, gap.to_sequence ? fmt::to_string(*gap.to_sequence) : "null");

@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "nori/record.h"
+#include "nori/store.h"
 #include "nori/wal.h"
 
 namespace nori::cli {
@@ -48,6 +49,15 @@ void print_tsv(const Entry& entry, std::string& text);
 
 /// Adds a record as a line of jsonl.
 void print_jsonl(const Entry& entry, std::string& text);
+
+/// Adds what a store has of a key as a put in tsv, which cannot say when it expires.
+void print_tsv(const StoreEntry& entry, std::string& text);
+/// The same in jsonl.
+void print_jsonl(const StoreEntry& entry, std::string& text);
+/// In jsonl, and which record it is from, as `epoch` and `sequence`.
+void print_jsonl_with_version(const StoreEntry& entry, std::string& text);
+/// Adds a key alone, as in tsv, without a newline.
+void print_key(std::string_view key, std::string& text);
 
 /// Records that cannot be read: [from_sequence, to_sequence).
 struct Gap {

@@ -282,5 +282,33 @@ TEST(Utf8Test, AgreesWithTheJsonParser) {
   EXPECT_FALSE(is_utf8("plain text, longer than eight bytes, then \xf0\x9f\x90"));
 }
 
+// --- what a store has
+
+TEST(StoreTextTest, IsReadAsItWasPrinted) {
+  const StoreEntry entry{.key = "a\tkey",
+                         .value = "\xff",
+                         .version = {.epoch = {(3ULL << 40) + 7}, .sequence = 9},
+                         .expires_at = TimePoint(milliseconds(1500))};
+  std::string text;
+  print_tsv(entry, text);
+  EXPECT_EQ(text, "a\\tkey\t\xff\n");
+  text.clear();
+  print_key(entry.key, text);
+  EXPECT_EQ(text, "a\\tkey");
+  text.clear();
+  print_jsonl(entry, text);
+  EXPECT_EQ(text, R"({"op":"put","key":"a\tkey","value_b64":"/w==","expires_at_ms":1500})"
+                  "\n");
+  text.pop_back();
+  EXPECT_EQ(parsed(TextFormat::jsonl, text), "put a\tkey=\xff until 1500");
+  text.clear();
+  print_jsonl_with_version(entry, text);
+  EXPECT_TRUE(text.ends_with(
+      "\"expires_at_ms\":1500,\"epoch\":{\"number\":3,\"random\":7},\"sequence\":9}\n"))
+      << text;
+  text.pop_back();
+  EXPECT_EQ(parsed(TextFormat::jsonl, text), "put a\tkey=\xff until 1500");
+}
+
 }  // namespace
 }  // namespace nori::cli

@@ -12,8 +12,8 @@ namespace {
 
 using UsageTest = ToolTest;
 
-const Arguments kCommands = {"append", "dump",    "tail",     "stat",    "verify",
-                             "gc",     "compact", "snapshot", "consumer"};
+const Arguments kCommands = {"append", "dump",    "tail",     "stat",     "verify",
+                             "gc",     "compact", "snapshot", "consumer", "kv"};
 
 TEST_F(UsageTest, HelpNamesEveryCommand) {
   const auto finished = run({"--help"});
@@ -29,6 +29,16 @@ TEST_F(UsageTest, EveryCommandHelpsWithAnExample) {
     EXPECT_TRUE(went_well(finished)) << command;
     EXPECT_TRUE(finished.out.contains("Example")) << command;
     EXPECT_TRUE(finished.out.contains("nori " + command)) << command;
+  }
+}
+
+TEST_F(UsageTest, EveryKvCommandHelpsWithAnExample) {
+  for (const auto* const command :
+       {"get", "put", "del", "scan", "load", "dump", "stat", "checkpoint", "compact"}) {
+    const auto finished = run({"kv", command, "--help"});
+    EXPECT_TRUE(went_well(finished)) << command;
+    EXPECT_TRUE(finished.out.contains("Example:\n  nori kv " + std::string(command) + " "))
+        << finished.out;
   }
 }
 
@@ -74,6 +84,18 @@ TEST_F(UsageTest, ACommandLineThatMakesNoSenseIsRefused) {
       {"consumer", "read", log()},
       {"consumer", "reset", log(), "billing"},
       {"consumer", "commit", log(), "billing", "--to", "time:2026-01-01"},
+      {"kv"},
+      {"kv", "get", log()},
+      {"kv", "put", log(), "key"},
+      {"kv", "put", log(), "key", "value", "--expires-in", "7"},
+      {"kv", "put", log(), "key", "value", "--expires-at", "tomorrow"},
+      {"kv", "put", log(), "key", "value", "--expires-in", "7d", "--expires-at", "2026-01-01"},
+      {"kv", "del", log()},
+      {"kv", "scan", log(), "--limit", "0"},
+      {"kv", "scan", log(), "--keys", "--json"},
+      {"kv", "load", log(), "-", "--batch", "0"},
+      {"kv", "load", log(), "-", "--format", "lines"},
+      {"kv", "dump", log(), "--format", "lines"},
   };
   for (const auto& arguments : command_lines) {
     const auto finished = run(arguments);
