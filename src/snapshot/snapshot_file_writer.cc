@@ -186,8 +186,8 @@ Result<SnapshotWritten> SnapshotFileWriter::finish() {
   }
   SnapshotWritten written;
   written.file = *std::move(file);
-  if (const auto removed = remove_older_snapshots(*snapshots_, header_.log_id, options_.retain,
-                                                  written.removed);
+  if (const auto removed =
+          remove_older_snapshots(*snapshots_, header_.log_id, options_.retain, written.removed);
       !removed) {
     written.not_removed = removed.error();
   }
