@@ -150,7 +150,9 @@ struct CheckpointPolicy {
 };
 
 struct StoreOptions {
-  /// The log below. Without RetentionPolicy: a store's log goes by its snapshots.
+  /// The log below. Without RetentionPolicy: a store's log goes by its snapshots. Its listener may
+  /// read the store; it is called with locks held, so it may not write to it, checkpoint or close
+  /// it.
   WalOptions wal = {};
 
   /// How snapshots are written, and how many are kept.
@@ -163,7 +165,7 @@ struct StoreOptions {
   /// StoredValues of what was overwritten since come on top. 0 is no limit.
   std::uint64_t memory_bytes_max = 0;
 
-  /// By which clock keys expire; nothing is the file system's.
+  /// By which clock keys expire; nothing is the file system's. It may not call the store.
   std::function<TimePoint()> clock = {};
 
   /// How many threads build the index when the store is opened; 0: as many as the machine has.
@@ -221,15 +223,15 @@ struct OpenedStore;
 /// A map from keys to values, in the order of keys, that lives in memory and in a log. The log's
 /// order is the map's, also when many threads write one key.
 ///
-/// Threads: any member from any thread, close() and destruction apart. Reading waits for writing
-/// for less than a microsecond, never for a disk.
+/// Threads: any member from any thread, close() and destruction apart. Reading waits for a write to
+/// change the index, never for a disk. After fork() every call of the child's answers `closed`.
 /// Durability: as the log's. What others read may not be durable yet; a write that returned
 /// survives the process.
 /// Failure: after a failed write or sync the log is read-only, and so is the store.
 /// Memory: all of it. Per entry 20 bytes besides key and value (28 where it expires), rounded up to
 /// steps of 16 with 8 of the allocator's, and about 24 of the index. A call may throw
-/// std::bad_alloc: the log may have the write then and the map not; writes answer `io` until the
-/// store is opened again.
+/// std::bad_alloc: the log may have the write then, and the map not, or of a batch a part; writes
+/// answer `io` until the store is opened again.
 class Store {
  public:
   /// Opens the store in `options.wal.directory`: the newest valid snapshot, and what the log has
@@ -249,7 +251,7 @@ class Store {
   ///
   /// Errors: as Wal::append; `too_large` also where it would go beyond memory_bytes_max. With
   ///         `no_space` and a position it is written, and not durable; else nothing was written.
-  ///         `io`: whether it survives is unknown, and it cannot be read.
+  ///         `io`: whether it survives is unknown.
   [[nodiscard]] Result<Written> put(std::string_view key, std::string_view value,
                                     const WriteOptions& options = {});
   /// `key` is gone on return. Errors as put().
@@ -296,7 +298,8 @@ class Store {
 
   /// A checkpoint that is read back, and then all older snapshots and all segments before it go:
   /// what is left is one snapshot and what was written since. Nothing to fall back to, and the
-  /// least space.
+  /// least space. Where nothing was written since the newest snapshot, that one is read back and
+  /// kept.
   ///
   /// Errors: as checkpoint(); `damaged`: the new snapshot does not read as it was written: it was
   ///         removed again, and the others are as they were.

@@ -51,7 +51,8 @@ class Checkpointer {
   [[nodiscard]] Result<SnapshotWritten> write_snapshot(const StoreView::Impl& view,
                                                        std::int64_t expired_ms, Keep keep,
                                                        std::vector<const Item*>& expired);
-  [[nodiscard]] Result<void> read_back(const SnapshotFile& file);
+  [[nodiscard]] Result<std::optional<SnapshotFile>> read_whole(Sequence sequence);
+  [[nodiscard]] Result<void> check_written(const SnapshotFile& file);
   [[nodiscard]] Result<void> clean_up(const Request& request, CheckpointReport& report);
 
   Wal& wal_;

@@ -45,19 +45,24 @@ class Contents {
   Contents(OrderedIndex index, std::shared_ptr<Lives> lives, const Sums& sums)
       : index_(std::move(index)), lives_(std::move(lives)), sums_(sums) {}
 
-  /// Throws std::bad_alloc; nothing has changed then.
-  void put(ItemRef item) {
+  // Both return what was there before, so that it need not be freed under a lock. They throw
+  // std::bad_alloc; nothing has changed then.
+
+  ItemRef put(ItemRef item) {
     auto* const added = item.get();
-    const auto replaced = index_.insert(std::move(item));
+    auto replaced = index_.insert(std::move(item));
     sums_.add(*added);
     if (replaced) {
       sums_.subtract(*replaced);
     }
+    return replaced;
   }
-  void remove(std::string_view key) {
-    if (const auto removed = index_.remove(key); removed) {
+  ItemRef remove(std::string_view key) {
+    auto removed = index_.remove(key);
+    if (removed) {
       sums_.subtract(*removed);
     }
+    return removed;
   }
 
   [[nodiscard]] const OrderedIndex& index() const noexcept { return index_; }

@@ -51,7 +51,9 @@ class Item {
     auto* const item = new (memory)
         Item(static_cast<std::uint32_t>(key.size()), static_cast<std::uint32_t>(value.size()));
     char* to = item->text();
-    std::memcpy(to, key.data(), key.size());
+    if (!key.empty()) {
+      std::memcpy(to, key.data(), key.size());
+    }
     to += key.size();
     if (!value.empty()) {
       std::memcpy(to, value.data(), value.size());

@@ -36,15 +36,18 @@ class Lives {
   std::uint32_t row_of(Epoch epoch, Sequence sequence) {
     const std::lock_guard lock(mutex_);
     const Row row{.epoch = epoch, .first = first_for(sequence)};
-    const auto [at, is_new] = rows_.try_emplace({epoch.bits, row.first}, rows_.size());
-    if (is_new) {
-      const auto [block, place] = place_of(at->second);
-      if (blocks_[block] == nullptr) {
-        blocks_[block] = std::make_unique<Row[]>(std::size_t{1} << block);
-      }
-      blocks_[block][place] = row;
+    const std::pair key{epoch.bits, row.first};
+    if (const auto found = rows_.find(key); found != rows_.end()) {
+      return found->second;
     }
-    return at->second;
+    const auto number = static_cast<std::uint32_t>(rows_.size());
+    const auto [block, place] = place_of(number);
+    if (blocks_[block] == nullptr) {
+      blocks_[block] = std::make_unique<Row[]>(std::size_t{1} << block);
+    }
+    blocks_[block][place] = row;
+    rows_.emplace(key, number);
+    return number;
   }
 
   [[nodiscard]] const Row& at(std::uint32_t row) const noexcept {

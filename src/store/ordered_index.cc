@@ -316,17 +316,19 @@ bool has_few(const Node& node) noexcept {
   return node.count < (node.level == 0 ? kLeafSlots : kInnerSlots) / 4;
 }
 
-// Cuts a full child in two, both the parent's own. Where `key` belongs behind all that is there, so
-// may the next ones: what is there stays together then. Returns the memory that a new separator
-// takes.
+// Cuts a full child in two, both the parent's own. Where `key` belongs behind all there is, so may
+// the next ones: what is there stays together then. Only there: elsewhere nodes would be left with
+// next to nothing, and the tree would grow as high as keys are chosen to make it. Returns the
+// memory that a new separator takes.
 std::uint64_t split_child(Inner& parent, int at, const Fences& fences, std::string_view key) {
   auto& left = *parent.children[at];
+  const bool is_last = !fences_of_child(parent, at, fences).to;
   Separator* separator = nullptr;
   Node* right = nullptr;
   if (left.level == 0) {
     auto& from = static_cast<Leaf&>(left);
     const int where = search(from, key).at;
-    const int kept = where == from.count ? from.count : from.count / 2;
+    const int kept = is_last && where == from.count ? from.count : from.count / 2;
     auto to = std::make_unique<Leaf>(from.skip);
     separator = Separator::between(from.items[kept - 1]->key(),
                                    kept == from.count ? key : from.items[kept]->key());
@@ -337,8 +339,9 @@ std::uint64_t split_child(Inner& parent, int at, const Fences& fences, std::stri
     right = to.release();
   } else {
     auto& from = static_cast<Inner&>(left);
-    const int kept =
-        child_for(from, key) == from.count - 1 ? from.count - 2 : from.count / 2;  // 2 at least
+    const int kept = is_last && child_for(from, key) == from.count - 1
+                         ? from.count - 2
+                         : from.count / 2;  // 2 at least
     auto* const to = new Inner(from.level, from.skip);
     separator = from.separators[kept];
     to->count = static_cast<std::uint16_t>(from.count - kept);
@@ -579,6 +582,8 @@ ItemRef OrderedIndex::remove(std::string_view key) {
   }
   return removed;
 }
+
+std::size_t OrderedIndex::levels() const noexcept { return root_.get()->level + std::size_t{1}; }
 
 std::uint64_t OrderedIndex::memory_bytes() const noexcept {
   static_assert(sizeof(Leaf) >= sizeof(Inner));

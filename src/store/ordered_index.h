@@ -57,7 +57,8 @@ class NodeRef {
 
 }  // namespace index
 
-// 24^11 leaves: more than there is memory for.
+// Nodes have twelve children at least, but for the last one of a level, which has two: more leaves
+// than there is memory for.
 inline constexpr std::size_t kIndexLevelsMax = 12;
 
 /// The items of an index at one moment. Threads: any, one at a time.
@@ -124,6 +125,8 @@ class OrderedIndex {
   ItemRef remove(std::string_view key);
 
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  /// Of nodes on the way to an item.
+  [[nodiscard]] std::size_t levels() const noexcept;
   /// Of its nodes and separators, not of the items, nor of what only older views still hold.
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 

@@ -105,6 +105,7 @@ TEST_P(IndexSeedsTest, IsAnOrderedMapWhoseViewsStay) {
       model.erase(key);
     }
     ASSERT_EQ(index.size(), model.size());
+    ASSERT_LE(index.levels(), 4U);
     if (keys.below(2000) == 0) {
       views.emplace_back(index.view(), model);
     }

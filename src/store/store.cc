@@ -122,7 +122,12 @@ class Store::Impl {
   }
   [[nodiscard]] Result<void> check_usable() const {
     NORI_TRY(check_open());
-    return failed_ ? Result<void>(std::unexpected(*failed_)) : Result<void>{};
+    if (is_behind_) [[unlikely]] {
+      return make_error(ErrorCode::io,
+                        "{}: the log has a record that the store has not; open it again",
+                        options_.wal.directory.string());
+    }
+    return {};
   }
   [[nodiscard]] std::int64_t now_ms() const {
     return options_.clock ? ms_of(options_.clock())
@@ -132,7 +137,8 @@ class Store::Impl {
     return durability == Durability::durable ||
            options_.wal.fsync.kind() == FsyncPolicy::Kind::always;
   }
-  [[nodiscard]] Result<void> check_memory(std::uint64_t added, std::uint64_t replaced) const;
+  [[nodiscard]] Result<void> check_memory(std::uint64_t added, std::uint64_t replaced,
+                                          std::uint64_t keys) const;
   [[nodiscard]] Result<void> find_epoch(const Position& position);
   [[nodiscard]] Result<Written> wait_if_wanted(Written written, const Position& at,
                                                Durability durability);
@@ -140,7 +146,7 @@ class Store::Impl {
   template <typename Change>
   [[nodiscard]] Result<void> apply(const Appended& appended, std::uint64_t log_bytes,
                                    Change&& change);
-  std::unexpected<Error> fail(std::string_view why);
+  void note_live_bytes();
   void wake_if_due() noexcept;
   [[nodiscard]] bool checkpoint_is_due() const;
   void forget(const std::vector<const Item*>& expired);
@@ -163,7 +169,7 @@ class Store::Impl {
   // Guarded by order_mutex_.
   VersionGiver versions_;
   std::optional<Epoch> epoch_;  ///< Of what is written now.
-  std::optional<Error> failed_;
+  bool is_behind_ = false;      ///< The log has a record that contents_ has not.
 
   std::atomic<std::uint64_t> bytes_behind_;
   std::atomic<std::uint64_t> live_bytes_{0};
@@ -200,8 +206,7 @@ Result<OpenedStore> Store::open(StoreOptions options) {
 }
 
 Result<void> Store::Impl::start() {
-  const auto& sums = contents_.sums();
-  live_bytes_.store(sums.key_bytes + sums.value_bytes);
+  note_live_bytes();
   if (options_.wal.mode == OpenMode::read_only) {
     return {};
   }
@@ -216,10 +221,8 @@ Result<void> Store::Impl::start() {
 }
 
 Result<void> Store::Impl::close() {
-  if (closed_.exchange(true)) {
-    return make_error(ErrorCode::closed, "{}: the store was closed before",
-                      options_.wal.directory.string());
-  }
+  NORI_TRY(check_open());
+  closed_.store(true);
   if (task_ != nullptr) {
     task_->end();
   }
@@ -231,8 +234,9 @@ Result<void> Store::Impl::close() {
 
 void Store::Impl::finish() noexcept {
   if (io::fork_generation() != fork_generation_) {
-    // The task's thread and the cursor's lock are the parent's.
+    // The task's thread is the parent's, and who was changing the contents is not here to go on.
     static_cast<void>(task_.release());
+    static_cast<void>(new (std::nothrow) Contents(std::move(contents_)));
     return;
   }
   try {
@@ -247,15 +251,15 @@ void Store::Impl::finish() noexcept {
 // --- Writing
 // --------------------------------------------------------------------------------------
 
-Result<void> Store::Impl::check_memory(std::uint64_t added, std::uint64_t replaced) const {
-  // A new key may take a node's half, of a kibibyte; sixteen bytes at the least.
-  constexpr std::uint64_t kIndexBytes = 24;
-  if (options_.memory_bytes_max == 0) {
+Result<void> Store::Impl::check_memory(std::uint64_t added, std::uint64_t replaced,
+                                       std::uint64_t keys) const {
+  // In the index, on average; twelve at the least.
+  constexpr std::uint64_t kIndexBytes = 18;
+  if (options_.memory_bytes_max == 0 || added <= replaced) {
     return {};
   }
   const auto now = contents_.memory_bytes();
-  if (now + added + (replaced == 0 ? kIndexBytes : 0) <= options_.memory_bytes_max + replaced ||
-      added <= replaced) {
+  if (now + added + keys * kIndexBytes <= options_.memory_bytes_max + replaced) {
     return {};
   }
   return make_error(ErrorCode::too_large,
@@ -281,30 +285,22 @@ Result<void> Store::Impl::find_epoch(const Position& position) {
 template <typename Change>
 Result<void> Store::Impl::apply(const Appended& appended, std::uint64_t log_bytes,
                                 Change&& change) {
-  try {
-    if (auto found = find_epoch(appended.position); !found) {
-      return fail(found.error().message);
-    }
+  is_behind_ = true;  // also if anything throws
+  NORI_TRY(find_epoch(appended.position));
+  {
     const std::lock_guard lock(index_mutex_);
     change();
     applied_end_ = appended.end.sequence;
-  } catch (...) {
-    static_cast<void>(fail("not enough memory"));
-    throw;
   }
-  const auto& sums = contents_.sums();
-  live_bytes_.store(sums.key_bytes + sums.value_bytes, std::memory_order_relaxed);
+  is_behind_ = false;
+  note_live_bytes();
   bytes_behind_.fetch_add(log_bytes, std::memory_order_relaxed);
   return {};
 }
 
-std::unexpected<Error> Store::Impl::fail(std::string_view why) {
-  failed_ =
-      Error{.code = ErrorCode::io,
-            .message = fmt::format("{}: the log has a record that the store has not ({}); open "
-                                   "it again",
-                                   options_.wal.directory.string(), why)};
-  return std::unexpected(*failed_);
+void Store::Impl::note_live_bytes() {
+  const auto& sums = contents_.sums();
+  live_bytes_.store(sums.key_bytes + sums.value_bytes, std::memory_order_relaxed);
 }
 
 Result<Written> Store::Impl::wait_if_wanted(Written written, const Position& at,
@@ -346,16 +342,17 @@ Result<std::optional<Written>> Store::Impl::write_one(const Record& record, Dura
         }
       }
       if (is_put) {
-        NORI_TRY(check_memory(item->memory_bytes(), there == nullptr ? 0 : there->memory_bytes()));
+        NORI_TRY(check_memory(item->memory_bytes(), there == nullptr ? 0 : there->memory_bytes(),
+                              there == nullptr ? 1 : 0));
       }
     }
     const auto appended = NORI_TRY(wal_.append(record));
     NORI_TRY(apply(appended, log_bytes_of(record.key.size(), record.value.size()), [&] {
       if (is_put) {
         versions_.give(*item, *epoch_, appended.sequence);
-        contents_.put(std::move(item));
+        item = contents_.put(std::move(item));
       } else {
-        contents_.remove(record.key);
+        item = contents_.remove(record.key);
       }
     }));
     at = appended.position;
@@ -396,7 +393,16 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
   {
     const std::lock_guard lock(order_mutex_);
     NORI_TRY(check_usable());
-    NORI_TRY(check_memory(item_bytes, 0));
+    if (options_.memory_bytes_max != 0) {
+      std::uint64_t replaced = 0;
+      std::uint64_t keys = 0;
+      for (const auto& item : items) {
+        const auto* const there = item ? contents_.index().find(item->key()) : nullptr;
+        replaced += there != nullptr ? there->memory_bytes() : 0;
+        keys += item && there == nullptr ? 1 : 0;
+      }
+      NORI_TRY(check_memory(item_bytes, replaced, keys));
+    }
     const auto appended = NORI_TRY(wal_.append(batch));
     NORI_TRY(apply(appended, log_bytes, [&] {
       auto sequence = appended.sequence;
@@ -404,9 +410,9 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
       for (auto& item : items) {
         if (item) {
           versions_.give(*item, *epoch_, sequence);
-          contents_.put(std::move(item));
+          item = contents_.put(std::move(item));
         } else {
-          contents_.remove(*gone++);
+          item = contents_.remove(*gone++);
         }
         ++sequence;
       }
@@ -440,10 +446,7 @@ Result<std::optional<StoredValue>> Store::Impl::get(std::string_view key) const 
 }
 
 Result<bool> Store::Impl::contains(std::string_view key) const {
-  NORI_TRY(check_open());
-  const std::shared_lock lock(index_mutex_);
-  const auto* const item = contents_.index().find(key);
-  return item != nullptr && !(item->may_expire() && item->has_expired(now_ms()));
+  return NORI_TRY(get(key)).has_value();
 }
 
 Result<std::shared_ptr<const StoreView::Impl>> Store::Impl::view() const {
@@ -459,6 +462,10 @@ Result<std::shared_ptr<const StoreView::Impl>> Store::Impl::view() const {
 
 StoreStats Store::Impl::stats() const {
   StoreStats stats;
+  stats.log = wal_.stats();
+  if (io::fork_generation() != fork_generation_) {
+    return stats;  // the locks may be held by threads that are not here
+  }
   {
     const std::shared_lock lock(index_mutex_);
     const auto& sums = contents_.sums();
@@ -474,7 +481,6 @@ StoreStats Store::Impl::stats() const {
     stats.checkpoints = checkpoints_;
     stats.checkpoint_failure = checkpoint_failure_;
   }
-  stats.log = wal_.stats();
   return stats;
 }
 
@@ -491,12 +497,14 @@ Result<CheckpointReport> Store::Impl::checkpoint(const Checkpointer::Request& re
   }
   const auto bytes_before = bytes_behind_.load();
   const auto view = NORI_TRY(this->view());
-  std::int64_t expired_ms = 0;
+  // What reads do not see any more, and what no jump of their clock has hidden.
+  auto expired_ms = now_ms();
   {
     const std::lock_guard status(status_mutex_);
-    expired_ms = static_cast<std::int64_t>(
-        guarded_clock_.now_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(now_ms(), 0)),
+    const auto guarded = static_cast<std::int64_t>(
+        guarded_clock_.now_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(expired_ms, 0)),
                               GuardedClock::Running::now()));
+    expired_ms = std::min(expired_ms, guarded);
   }
   std::vector<const Item*> expired;
   auto report = NORI_TRY(checkpointer_->write(*view, expired_ms, request, expired));
@@ -521,13 +529,15 @@ Result<CheckpointReport> Store::Impl::compact() {
 // Unless it was written again since.
 void Store::Impl::forget(const std::vector<const Item*>& expired) {
   for (std::size_t i = 0; i < expired.size();) {
+    std::vector<ItemRef> gone;  // freed without the locks
     const std::lock_guard order(order_mutex_);
     const std::lock_guard lock(index_mutex_);
     for (const auto end = std::min(i + kForgottenAtOnce, expired.size()); i < end; ++i) {
       if (contents_.index().find(expired[i]->key()) == expired[i]) {
-        contents_.remove(expired[i]->key());
+        gone.push_back(contents_.remove(expired[i]->key()));
       }
     }
+    note_live_bytes();
   }
 }
 

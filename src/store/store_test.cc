@@ -1,7 +1,10 @@
 #include "nori/store.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -386,6 +389,19 @@ TEST_F(StoreTest, AClockThatJumpsDeletesNothing) {
   EXPECT_EQ(get("a"), "1");
 }
 
+// Nor does the clock by which things are deleted, where that one is ahead of what reads see.
+TEST_F(StoreTest, WhatIsStillThereIsNotForgotten) {
+  now_ = TimePoint{milliseconds{disk_.now_ms()}} - std::chrono::hours{10};
+  open();
+  put("a", "1", {.expires_at = now_ + std::chrono::hours{1}});
+  ASSERT_TRUE(store_->compact());
+  EXPECT_EQ(get("a"), "1");
+  crash_and_open();
+  EXPECT_EQ(get("a"), "1");
+  ASSERT_TRUE(store_->compact());
+  EXPECT_EQ(get("a"), "1");
+}
+
 TEST_F(StoreTest, ACheckpointForgetsWhatHasExpired) {
   open();
   now_ = TimePoint{milliseconds{disk_.now_ms()}};
@@ -503,6 +519,26 @@ TEST_F(StoreTest, CompactLeavesOneSnapshotAndWhatCameAfterIt) {
   EXPECT_EQ(scan().size(), before.size() + 1);
 }
 
+// The only snapshot is not replaced by one that was not read back yet.
+TEST_F(StoreTest, CompactWithoutNewsKeepsTheSnapshotThereIs) {
+  open();
+  put("a", std::string(100, 'v'));
+  ASSERT_TRUE(store_->compact());
+  const auto before =
+      disk_.read_file("log/snapshots/" + list_snapshots("log", &disk_)->back().name).value();
+  disk_.advance_ms(1000);
+  const auto operations = disk_.operations();
+  const auto again = store_->compact();
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->entries, 1U);
+  EXPECT_EQ(disk_.operations(), operations);
+  EXPECT_TRUE(
+      disk_.read_file("log/snapshots/" + list_snapshots("log", &disk_)->back().name).value() ==
+      before);
+  crash_and_open();
+  EXPECT_EQ(get("a"), std::string(100, 'v'));
+}
+
 // A partial map would be worse than none.
 TEST_F(StoreTest, ALogThatBeginsBehindItsSnapshotIsDamaged) {
   open();
@@ -598,6 +634,22 @@ TEST_F(StoreTest, BeyondItsMemoryAPutIsRefusedAndNothingIsLost) {
   EXPECT_EQ(scan(), before);
 }
 
+TEST_F(StoreTest, AtItsMemoryLimitABatchMayOverwrite) {
+  open();
+  Batch batch;
+  for (int i = 0; i < 50; ++i) {
+    batch.put(std::to_string(i), std::string(1000, 'v'));
+  }
+  ASSERT_TRUE(store_->write(batch));
+  const auto memory = store_->stats().memory_bytes;
+  ASSERT_TRUE(store_->close());
+  options_.memory_bytes_max = memory;
+  open();
+  EXPECT_TRUE(store_->write(batch));
+  batch.put("one more", "");
+  EXPECT_EQ(code_of(store_->write(batch)), ErrorCode::too_large);
+}
+
 TEST_F(StoreTest, AFullDiskTakesNothing) {
   open();
   put("a", "1");
@@ -628,6 +680,7 @@ TEST_F(StoreTest, AFailedSyncEndsWritingNotReading) {
   EXPECT_EQ(code_of(store_->put("c", "3")), ErrorCode::io);
   EXPECT_EQ(code_of(store_->checkpoint()), ErrorCode::io);
   EXPECT_EQ(get("a"), "1");
+  EXPECT_EQ(get("b"), "2") << "it is in the log";
   EXPECT_EQ(get("c"), "(none)");
 }
 
@@ -720,7 +773,42 @@ TEST_F(StoreTest, IsTheSameAfterItsLogWasCompacted) {
   EXPECT_EQ(scan(), before);
 }
 
-// --- Threads
+// --- Processes and threads
+
+// Goal: in the child of a fork no call waits for a thread that is not there.
+TEST(StoreForkTest, TheChildsStoreIsUnusableAndTheParentsGoesOn) {
+  SimulatedDisk disk(3);
+  StoreOptions options{.wal = testing::small_options()};
+  options.wal.file_system = &disk;
+  auto opened = Store::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  auto& store = opened->store;
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    for (int i = 0; !done; ++i) {
+      (void)store.put(std::to_string(i % 100), "value");
+    }
+  });
+  for (int i = 0; i < 50; ++i) {
+    const auto child = ::fork();
+    if (child == 0) {
+      ::alarm(10);
+      const bool refused = code_of(store.put("a", "1")) == ErrorCode::closed &&
+                           code_of(store.get("a")) == ErrorCode::closed &&
+                           code_of(store.view()) == ErrorCode::closed &&
+                           code_of(store.checkpoint()) == ErrorCode::closed &&
+                           code_of(store.compact()) == ErrorCode::closed &&
+                           code_of(store.close()) == ErrorCode::closed && store.stats().keys == 0;
+      ::_exit(refused ? 0 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
+  done = true;
+  writer.join();
+  EXPECT_TRUE(store.close());
+}
 
 TEST(StoreThreadsTest, WritersReadersScansAndCheckpointsTogether) {
   SimulatedDisk disk(3);
