@@ -15,8 +15,8 @@
 namespace nori {
 
 Result<std::unique_ptr<Checkpointer>> Checkpointer::open(Wal& wal, const StoreOptions& options) {
-  return std::unique_ptr<Checkpointer>(
-      new Checkpointer(wal, options, NORI_TRY(take_store_cursor(wal))));
+  auto cursor = NORI_TRY(take_store_cursor(wal));  // before there is something to leak
+  return std::unique_ptr<Checkpointer>(new Checkpointer(wal, options, std::move(cursor)));
 }
 
 Result<CheckpointReport> Checkpointer::write(const StoreView::Impl& view, std::int64_t expired_ms,
