@@ -229,7 +229,7 @@ struct OpenedStore;
 /// survives the process.
 /// Failure: after a failed write or sync the log is read-only, and so is the store.
 /// Memory: all of it. Per entry 20 bytes besides key and value (28 where it expires), rounded up to
-/// steps of 16 with 8 of the allocator's, and about 24 of the index. A call may throw
+/// steps of 16 with 8 of the allocator's, and about 19 of the index. A call may throw
 /// std::bad_alloc: the log may have the write then, and the map not, or of a batch a part; writes
 /// answer `io` until the store is opened again.
 class Store {
