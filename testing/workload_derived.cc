@@ -97,8 +97,12 @@ void CheckedLog::consume(const Step& step) {
   auto& [consumer, expected] = *open;
   const auto durable = wal_->durable_position().sequence;
   const auto first = wal_->stats().first_sequence;
-  // What was compacted away, or committed unread and deleted.
+  const auto committed = consumer.committed().sequence;
+  // What was compacted away; and what was committed unread, where some of it was deleted.
   const auto skip_to = [&](Sequence sequence) {
+    if (expected < first) {
+      expected = std::max(expected, std::min(sequence, committed));
+    }
     while (expected < sequence && (expected < first || reference_.may_be_gone(expected))) {
       ++expected;
     }

@@ -85,7 +85,9 @@ class Consumer {
   /// Flushes, and drops the error if there is one: call close() to see it.
   ~Consumer();
 
-  /// The next record, or nothing at the end of what may be seen now. Errors as Reader::next's.
+  /// The next record, or nothing at the end of what may be seen now. Where records that were
+  /// committed unread have been deleted, it goes on behind what was committed. Errors as
+  /// Reader::next's.
   [[nodiscard]] Result<std::optional<Entry>> next();
 
   /// Waits until there is a next record, `timeout` at most. True if there is one.
