@@ -307,11 +307,14 @@ TEST_F(PosixFileTest, TruncationCutsAndExtends) {
   EXPECT_EQ(read_all(*file), std::string("he\0\0", 4));
 }
 
-TEST_F(PosixFileTest, ReplaceMakesPrivateAndEmpty) {
-  make("a", "old");
-  const auto id = open("a")->id();
-  EXPECT_EQ(make("a")->size(), 0U);
-  EXPECT_EQ(open("a")->id(), id);
+TEST_F(PosixFileTest, ReplaceMakesANewOnePrivateAndEmpty) {
+  const auto old = make("a", "old");
+  std::filesystem::create_hard_link(root_ / "a", root_ / "b");
+  const auto file = make("a");
+  EXPECT_EQ(file->size(), 0U);
+  EXPECT_NE(file->id(), old->id());
+  EXPECT_EQ(directory_->id_of("a"), file->id());
+  EXPECT_EQ(read_all(*open("b")), "old") << "its other name keeps the bytes";
   struct stat status = {};
   ASSERT_EQ(::stat((root_ / "a").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0177, 0U);
