@@ -80,7 +80,12 @@ void Changes::sort() {
     std::sort(at(ends[part]), at(ends[part + 1]), Change::is_before);
   });
   for (unsigned part = 1; part < parts; ++part) {
-    std::inplace_merge(at(0), at(ends[part]), at(ends[part + 1]), Change::is_before);
+    std::vector<Change> merged;
+    merged.reserve(changes_.capacity());
+    std::merge(at(0), at(ends[part]), at(ends[part]), at(ends[part + 1]),
+               std::back_inserter(merged), Change::is_before);
+    merged.insert(merged.end(), at(ends[part + 1]), changes_.end());
+    changes_.swap(merged);
   }
   // Of each key the last one stays.
   std::size_t kept = 0;
@@ -106,7 +111,7 @@ std::size_t Changes::first_from(std::string_view key) const noexcept {
 ItemRef Changes::take(std::size_t place) noexcept {
   auto& change = changes_[place];
   ItemRef item(change.get());
-  change.item_ = 0;
+  change.tagged_ = nullptr;
   return item;
 }
 

@@ -23,27 +23,27 @@ namespace nori {
 class Change {
  public:
   Change(ItemRef item, bool is_removal) noexcept
-      : item_(reinterpret_cast<std::uintptr_t>(item.detach()) | (is_removal ? 1 : 0)) {
+      : tagged_(reinterpret_cast<char*>(item.detach()) + (is_removal ? 1 : 0)) {
     make_head(0);
   }
 
-  [[nodiscard]] const Item& item() const noexcept {
-    return *reinterpret_cast<Item*>(item_ & ~std::uintptr_t{1});
+  [[nodiscard]] const Item& item() const noexcept { return *get(); }
+  [[nodiscard]] bool is_removal() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(tagged_) % 2 != 0;
   }
-  [[nodiscard]] bool is_removal() const noexcept { return (item_ & 1) != 0; }
   [[nodiscard]] std::string_view key() const noexcept { return item().key(); }
 
  private:
   friend class Changes;
   [[nodiscard]] Item* get() const noexcept {
-    return reinterpret_cast<Item*>(item_ & ~std::uintptr_t{1});
+    return reinterpret_cast<Item*>(tagged_ - (is_removal() ? 1 : 0));
   }
   void make_head(std::size_t skip) noexcept;
   [[nodiscard]] static bool is_before(const Change& a, const Change& b) noexcept;
 
   /// Eight bytes of the key as a number, behind what all keys share.
   std::uint64_t head_ = 0;
-  std::uintptr_t item_;
+  char* tagged_;  ///< The item; for a removal the byte behind its first one. nullptr: given away.
 };
 
 /// Threads: one at a time.

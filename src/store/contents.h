@@ -48,14 +48,18 @@ class Contents {
   // Both return what was there before, so that it need not be freed under a lock. They throw
   // std::bad_alloc; nothing has changed then.
 
-  ItemRef put(ItemRef item) {
+  ItemRef put(ItemRef item, OrderedIndex::Place& place) {
     auto* const added = item.get();
-    auto replaced = index_.insert(std::move(item));
+    auto replaced = index_.insert(std::move(item), place);
     sums_.add(*added);
     if (replaced) {
       sums_.subtract(*replaced);
     }
     return replaced;
+  }
+  ItemRef put(ItemRef item) {
+    OrderedIndex::Place place;
+    return put(std::move(item), place);
   }
   ItemRef remove(std::string_view key) {
     auto removed = index_.remove(key);

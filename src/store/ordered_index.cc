@@ -165,8 +165,8 @@ Node* copy_of(const Node* node) {
     const auto* const from = static_cast<const Leaf*>(node);
     auto* const to = new Leaf(from->skip);
     to->count = from->count;
-    std::memcpy(to->heads, from->heads, sizeof(from->heads[0]) * from->count);
-    std::memcpy(to->items, from->items, sizeof(from->items[0]) * from->count);
+    std::copy_n(from->heads, from->count, to->heads);
+    std::copy_n(from->items, from->count, to->items);
     for (int i = 0; i < to->count; ++i) {
       __builtin_prefetch(to->items[i], 1);
     }
@@ -178,9 +178,9 @@ Node* copy_of(const Node* node) {
   const auto* const from = static_cast<const Inner*>(node);
   auto* const to = new Inner(from->level, from->skip);
   to->count = from->count;
-  std::memcpy(to->heads, from->heads, sizeof(from->heads[0]) * from->count);
-  std::memcpy(to->separators, from->separators, sizeof(from->separators[0]) * from->count);
-  std::memcpy(to->children, from->children, sizeof(from->children[0]) * from->count);
+  std::copy_n(from->heads, from->count, to->heads);
+  std::copy_n(from->separators, from->count, to->separators);
+  std::copy_n(from->children, from->count, to->children);
   for (int i = 0; i < to->count; ++i) {
     if (i > 0) {
       to->separators[i]->add_reference();
@@ -249,13 +249,14 @@ int child_for(const Inner& node, std::string_view key) noexcept {
     ++end;
   }
   const auto rest = key.substr(node.skip);
+  int looked_at = end - 1;  // as in a leaf
   while (first < end) {
-    const int middle = first + (end - first) / 2;
-    if (node.separators[middle]->key().substr(node.skip) <= rest) {
-      first = middle + 1;
+    if (node.separators[looked_at]->key().substr(node.skip) <= rest) {
+      first = looked_at + 1;
     } else {
-      end = middle;
+      end = looked_at;
     }
+    looked_at = first + (end - first) / 2;
   }
   return first - 1;
 }
@@ -284,11 +285,11 @@ void raise_skip(Node& node, const Fences& fences) noexcept {
 
 template <typename T>
 void open_gap(T* slots, int count, int at) noexcept {
-  std::memmove(slots + at + 1, slots + at, sizeof(T) * static_cast<std::size_t>(count - at));
+  std::copy_backward(slots + at, slots + count, slots + count + 1);
 }
 template <typename T>
 void close_gap(T* slots, int count, int at) noexcept {
-  std::memmove(slots + at, slots + at + 1, sizeof(T) * static_cast<std::size_t>(count - at - 1));
+  std::copy(slots + at + 1, slots + count, slots + at);
 }
 
 void insert_child(Inner& node, int at, Separator* separator, Node* child) noexcept {
@@ -333,8 +334,8 @@ std::uint64_t split_child(Inner& parent, int at, const Fences& fences, std::stri
     separator = Separator::between(from.items[kept - 1]->key(),
                                    kept == from.count ? key : from.items[kept]->key());
     to->count = static_cast<std::uint16_t>(from.count - kept);
-    std::memcpy(to->heads, from.heads + kept, sizeof(from.heads[0]) * to->count);
-    std::memcpy(to->items, from.items + kept, sizeof(from.items[0]) * to->count);
+    std::copy_n(from.heads + kept, to->count, to->heads);
+    std::copy_n(from.items + kept, to->count, to->items);
     from.count = static_cast<std::uint16_t>(kept);
     right = to.release();
   } else {
@@ -345,9 +346,9 @@ std::uint64_t split_child(Inner& parent, int at, const Fences& fences, std::stri
     auto* const to = new Inner(from.level, from.skip);
     separator = from.separators[kept];
     to->count = static_cast<std::uint16_t>(from.count - kept);
-    std::memcpy(to->heads, from.heads + kept, sizeof(from.heads[0]) * to->count);
-    std::memcpy(to->separators, from.separators + kept, sizeof(from.separators[0]) * to->count);
-    std::memcpy(to->children, from.children + kept, sizeof(from.children[0]) * to->count);
+    std::copy_n(from.heads + kept, to->count, to->heads);
+    std::copy_n(from.separators + kept, to->count, to->separators);
+    std::copy_n(from.children + kept, to->count, to->children);
     from.count = static_cast<std::uint16_t>(kept);
     right = to;
   }
@@ -364,11 +365,11 @@ struct Gathered {
   int count = 0;
 
   void add(const T* from, int many) noexcept {
-    std::memcpy(slots.data() + count, from, sizeof(T) * static_cast<std::size_t>(many));
+    std::copy_n(from, many, slots.data() + count);
     count += many;
   }
   void give(int first, int many, T* to) const noexcept {
-    std::memcpy(to, slots.data() + first, sizeof(T) * static_cast<std::size_t>(many));
+    std::copy_n(slots.data() + first, many, to);
   }
 };
 
@@ -488,8 +489,8 @@ Item* OrderedIndex::find(std::string_view key) const noexcept {
   return index::find_below(root_.get(), key);
 }
 
-ItemRef OrderedIndex::insert(ItemRef item) {
-  const auto key = item->key();
+// Its leaf, with room for one more, this index's own as all nodes above it are.
+void OrderedIndex::descend(std::string_view key, Place& place) {
   // What is copied or split on the way is as good as before if there is no memory for the rest.
   auto*& root = root_.slot();
   if (index::is_full(*index::own(root))) {
@@ -514,7 +515,17 @@ ItemRef OrderedIndex::insert(ItemRef item) {
     fences = index::fences_of_child(inner, at, fences);
     node = inner.children[at];
   }
-  auto& leaf = *leaf_of(node);
+  place = {.leaf = node, .from = fences.from, .to = fences.to};
+}
+
+ItemRef OrderedIndex::insert(ItemRef item, Place& place) {
+  const auto key = item->key();
+  if (place.leaf == nullptr || index::is_full(*place.leaf) || (place.from && key < *place.from) ||
+      (place.to && key >= *place.to)) {
+    place = {};
+    descend(key, place);
+  }
+  auto& leaf = *leaf_of(place.leaf);
   const auto [at, is_there] = index::search(leaf, key);
   if (is_there) {
     return ItemRef(std::exchange(leaf.items[at], item.detach()));
@@ -571,7 +582,7 @@ ItemRef OrderedIndex::remove(std::string_view key) {
       --nodes_;
       node = step.node;
     }
-  } catch (const std::bad_alloc&) {
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch)
     // Too few in a node is no harm.
   }
   while (root->level != 0 && root->count == 1) {

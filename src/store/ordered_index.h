@@ -118,9 +118,22 @@ class OrderedIndex {
   /// nullptr if there is none. Valid until the next change.
   [[nodiscard]] Item* find(std::string_view key) const noexcept;
 
+  /// Where the last of several items went: the next one often goes there too, and is not sought
+  /// from the root (store-ascending: 1.5 times as fast). Good until anything else is done with the index, taking
+  /// a view included.
+  struct Place {
+    index::Node* leaf = nullptr;
+    // What parts its keys from those of its neighbours.
+    std::optional<std::string_view> from;
+    std::optional<std::string_view> to;
+  };
   /// Puts `item` in the place of the one with its key, which is returned, or beside the others.
   /// Throws std::bad_alloc, and has changed nothing then.
-  ItemRef insert(ItemRef item);
+  ItemRef insert(ItemRef item, Place& place);
+  ItemRef insert(ItemRef item) {
+    Place place;
+    return insert(std::move(item), place);
+  }
   /// Returns what it took out. Throws std::bad_alloc, and has changed nothing then.
   ItemRef remove(std::string_view key);
 
@@ -132,6 +145,7 @@ class OrderedIndex {
 
  private:
   friend class IndexBuilder;
+  void descend(std::string_view key, Place& place);
 
   index::NodeRef root_;
   std::uint64_t size_ = 0;

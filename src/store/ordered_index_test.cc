@@ -78,15 +78,22 @@ class IndexSeedsTest : public ::testing::TestWithParam<std::uint32_t> {};
 
 // Goal: an index is an ordered map, and its views are what it was.
 // Method: random changes beside a std::map, with copies of the map for the views; phases in which
-// most changes add, and most take out, so that the tree grows and shrinks by several levels.
+// most changes add, and most take out, so that the tree grows and shrinks by several levels. Where
+// one is inserted behind another, their place is kept; half of them are neighbours.
 TEST_P(IndexSeedsTest, IsAnOrderedMapWhoseViewsStay) {
   Keys keys(GetParam());
   OrderedIndex index;
   Model model;
   std::vector<std::pair<IndexView, Model>> views;
+  OrderedIndex::Place place;
+  std::string last_key;
   for (int step = 0; step < 40'000; ++step) {
     const bool grows = step / 8000 % 2 == 0;
     auto key = keys.next();
+    if (grows && keys.below(2) == 0 && last_key.size() < 50) {
+      key = last_key + static_cast<char>(keys.below(256));
+    }
+    last_key = key;
     if (!grows && keys.below(2) == 0 && !model.empty()) {
       const auto at = model.lower_bound(key);
       key = at == model.end() ? model.begin()->first : at->first;
@@ -94,11 +101,12 @@ TEST_P(IndexSeedsTest, IsAnOrderedMapWhoseViewsStay) {
     const auto before = model.find(key);
     if (keys.below(10) < (grows ? 9U : 2U)) {
       const auto value = std::to_string(step);
-      const auto replaced = index.insert(make(key, value));
+      const auto replaced = index.insert(make(key, value), place);
       ASSERT_EQ(static_cast<bool>(replaced), before != model.end());
       ASSERT_TRUE(!replaced || replaced->value() == before->second);
       model[key] = value;
     } else {
+      place = {};
       const auto removed = index.remove(key);
       ASSERT_EQ(static_cast<bool>(removed), before != model.end());
       ASSERT_TRUE(!removed || removed->value() == before->second);
@@ -107,6 +115,7 @@ TEST_P(IndexSeedsTest, IsAnOrderedMapWhoseViewsStay) {
     ASSERT_EQ(index.size(), model.size());
     ASSERT_LE(index.levels(), 4U);
     if (keys.below(2000) == 0) {
+      place = {};
       views.emplace_back(index.view(), model);
     }
     if (keys.below(3000) == 0 && !views.empty()) {

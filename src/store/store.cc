@@ -243,7 +243,7 @@ void Store::Impl::finish() noexcept {
     if (!closed_.load()) {
       static_cast<void>(close());
     }
-  } catch (...) {
+  } catch (...) {  // NOLINT(bugprone-empty-catch)
     // What could not be closed is recovered by the next opening.
   }
 }
@@ -407,12 +407,14 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
     NORI_TRY(apply(appended, log_bytes, [&] {
       auto sequence = appended.sequence;
       auto gone = removed.begin();
+      OrderedIndex::Place place;
       for (auto& item : items) {
         if (item) {
           versions_.give(*item, *epoch_, sequence);
-          item = contents_.put(std::move(item));
+          item = contents_.put(std::move(item), place);
         } else {
           item = contents_.remove(*gone++);
+          place = {};
         }
         ++sequence;
       }
