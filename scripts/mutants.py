@@ -77,10 +77,17 @@ class Mutant:
         if not killers:
             sys.exit(f"{path}: no line 'Killed by: TARGET FILTER'")
         self.killers = killers
+        self.files = [SOURCE / name for name in re.findall(r"^\+\+\+ b/(\S+)", text, re.M)]
 
-    def patch(self, *arguments):
-        return run(["patch", "-p1", "--batch", "--no-backup-if-mismatch", "-r", "-", *arguments,
+    def apply(self):
+        """Keeps what the files were: undoing a patch by its context may find another place."""
+        self.before = {file: file.read_bytes() for file in self.files}
+        return run(["patch", "-p1", "--batch", "--no-backup-if-mismatch", "-r", "-",
                     "-i", self.path], cwd=SOURCE)
+
+    def undo(self):
+        for file, content in self.before.items():
+            file.write_bytes(content)
 
 
 def build(targets, jobs):
@@ -92,7 +99,8 @@ def noticed(target, test_filter, jobs, seconds_max):
     command = [BUILD / "tests" / target, f"--gtest_filter={test_filter}", "--gtest_brief=1",
                "--gtest_fail_fast"]
     outputs = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(jobs)]
-    shards = [subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
+    # What a test that is ended leaves behind is left there.
+    shards = [subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=BUILD,
                                env={**os.environ, "GTEST_TOTAL_SHARDS": str(jobs),
                                     "GTEST_SHARD_INDEX": str(index)})
               for index, output in enumerate(outputs)]
@@ -156,7 +164,7 @@ def main():
     rows, survivors = [], 0
     for mutant in mutants:
         began = time.monotonic()
-        applied = mutant.patch()
+        applied = mutant.apply()
         if applied.returncode != 0:
             sys.exit(f"{mutant.path} does not apply:\n{applied.stdout}")
         try:
@@ -168,7 +176,7 @@ def main():
                 test = test or noticed(*killer, arguments.jobs, seconds_max[killer])
             test = test or noticed_by_all(arguments.jobs)
         finally:
-            mutant.patch("--reverse")
+            mutant.undo()
         survivors += test is None
         print(f"{'SURVIVES' if test is None else 'killed'}  {mutant.name}  "
               f"{test or ''}  {time.monotonic() - began:.0f} s", flush=True)
