@@ -30,7 +30,7 @@ struct CompactionOptions {
   std::optional<Position> to = std::nullopt;
 
   /// What finding the newest records may take, whatever the number of keys: 1 MiB or more. Where it
-  /// is too little for all keys at once (32 bytes each), the segments are read more often.
+  /// is too little for all keys at once (44 bytes each), the segments are read more often.
   std::uint64_t memory_bytes = 64 * kMiB;
 
   /// Changes nothing unless so much of the bytes looked at is garbage: 0 to 1.

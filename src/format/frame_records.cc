@@ -40,36 +40,36 @@ FrameRecords::FrameRecords(const FrameHeader& header, ByteView payload) noexcept
   }
 }
 
-std::optional<FrameRecord> FrameRecords::next() noexcept {
+bool FrameRecords::next(FrameRecord& record) noexcept {
   if (read_ == count_) {
-    return std::nullopt;
+    return false;
   }
-  std::optional<FrameRecord> record(std::in_place);
-  record->ends_batch = read_ + 1 == count_;
   auto left = left_;
+  bool ends_batch = read_ + 1 == count_;
   if (is_compacted_) {
     const auto place = take_varint(left);
     const auto time = place ? take_varint(left) : std::nullopt;
     if (!time || *place >> 1 >= end_sequence_ - next_sequence_ ||
         *time > kFrameTimeMsMax - time_ms_) {
-      return std::nullopt;
+      return false;
     }
-    record->ends_batch = (*place & 1) != 0;
+    ends_batch = (*place & 1) != 0;
     next_sequence_ += *place >> 1;
     time_ms_ += *time;
   }
   const auto* const begin = left.data();
-  auto stored = decode_record(left);
-  if (!stored) {
-    return std::nullopt;
+  StoredRecord stored;
+  if (!decode_record(left, stored)) {
+    return false;
   }
-  record->stored = *std::move(stored);
-  record->bytes = ByteView(begin, left.data());
-  record->sequence = next_sequence_++;
-  record->time_ms = time_ms_;
+  record.sequence = next_sequence_++;
+  record.time_ms = time_ms_;
+  record.ends_batch = ends_batch;
+  record.stored = stored;
+  record.bytes = ByteView(begin, left.data());
   left_ = left;
   ++read_;
-  return record;
+  return true;
 }
 
 void CompactedFrame::begin(Sequence first_sequence, std::uint64_t epoch) {

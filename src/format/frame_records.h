@@ -50,8 +50,17 @@ class FrameRecords {
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
   /// Whether all were read.
   [[nodiscard]] bool is_done() const noexcept { return read_ == count_ && left_.empty(); }
-  /// The next one. Nothing at the end, and where the payload is malformed: then is_done() is false.
-  [[nodiscard]] std::optional<FrameRecord> next() noexcept;
+  /// The next one, into `record`. False at the end, and where the payload is malformed: then
+  /// is_done() is false. `record` is anything then.
+  [[nodiscard]] bool next(FrameRecord& record) noexcept;
+  /// The same; nothing where that is false.
+  [[nodiscard]] std::optional<FrameRecord> next() noexcept {
+    std::optional<FrameRecord> record(std::in_place);
+    if (!next(*record)) {
+      record.reset();
+    }
+    return record;
+  }
 
  private:
   ByteView left_;

@@ -79,6 +79,14 @@ class File {
   /// fdatasync.
   [[nodiscard]] virtual Result<void> sync() = 0;
 
+  /// Lets the device begin with what was written there and is in a cache, and does not wait for it:
+  /// a later sync() has less to do. Nothing is durable by it. An error is one of writing.
+  [[nodiscard]] virtual Result<void> begin_writeback(std::uint64_t offset, std::uint64_t bytes) {
+    static_cast<void>(offset);
+    static_cast<void>(bytes);
+    return {};
+  }
+
   /// Reserves space for [offset, offset + bytes) so that writes there find room, and extends the
   /// size to cover it; it reads as zeros. On `no_space` the size is unchanged: nobody may
   /// write beyond it meanwhile. A filesystem that

@@ -394,6 +394,17 @@ class PosixFile final : public File {
     return {};
   }
 
+  Result<void> begin_writeback(std::uint64_t offset, std::uint64_t bytes) override {
+    NORI_TRY(check_open());
+    NORI_TRY(check_range("write back", offset, bytes));
+    if (::sync_file_range(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                          SYNC_FILE_RANGE_WRITE) != 0 &&
+        (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+      return failure(errno, path_, "write back {} bytes at offset {}", bytes, offset);
+    }
+    return {};  // where it is not to be had, sync() does it all
+  }
+
   Result<void> allocate(std::uint64_t offset, std::uint64_t bytes) override {
     const auto size_before = NORI_TRY(size());
     NORI_TRY(check_range("allocate", offset, bytes));

@@ -4,7 +4,8 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <tuple>
+#include <bit>
+#include <cstdint>
 #include <utility>
 
 #include "base/try.h"
@@ -21,6 +22,10 @@ struct Candidate {
   std::uint32_t file : 30 = 0;
   std::uint32_t is_tombstone : 1 = 0;
   std::uint32_t may_go : 1 = 0;
+
+  [[nodiscard]] bool has_key_of(const Candidate& other) const noexcept {
+    return high == other.high && low == other.low;
+  }
 };
 
 // Keys are taken in turns: those whose hash ends in `residue`.
@@ -32,16 +37,84 @@ struct Part {
   }
 };
 
-// Of each key only the newest stays.
-void keep_newest(std::vector<Candidate>& candidates) {
-  std::ranges::sort(candidates, std::ranges::greater{}, [](const Candidate& candidate) {
-    return std::tuple(candidate.high, candidate.low, candidate.index);
-  });
-  const auto rest = std::ranges::unique(candidates, {}, [](const Candidate& candidate) {
-    return std::pair(candidate.high, candidate.low);
-  });
-  candidates.erase(rest.begin(), rest.end());
-}
+// The newest candidate of each key, found by the key's hash. They come in the order of the log, so
+// a later one takes an earlier one's place. (Sorted once all had come, they took as much memory as
+// there were records, and a compaction of a few keys' garbage a tenth longer.)
+class NewestByKey {
+ public:
+  /// What a key takes of the memory at most, the table of slots included.
+  static constexpr std::uint64_t kBytesPerKey = sizeof(Candidate) + 12;
+
+  NewestByKey(std::size_t keys_max, std::size_t keys_expected) : keys_max_(keys_max) {
+    // What is not used is not touched.
+    candidates_.reserve(std::min(keys_max, keys_expected));
+    make_slots();
+  }
+
+  /// False where its key would be one too many.
+  bool add(const Candidate& candidate) {
+    auto& slot = slots_[slot_of(candidate)];
+    if (slot != kNone) {
+      candidates_[slot] = candidate;
+      return true;
+    }
+    if (candidates_.size() == keys_max_) {
+      return false;
+    }
+    slot = static_cast<std::uint32_t>(candidates_.size());
+    candidates_.push_back(candidate);
+    if (is_too_full()) {
+      make_slots();
+    }
+    return true;
+  }
+
+  void erase_if(const auto& unwanted) {
+    std::erase_if(candidates_, unwanted);
+    make_slots();
+  }
+  void clear() {
+    candidates_.clear();
+    make_slots();
+  }
+
+  [[nodiscard]] const std::vector<Candidate>& candidates() const noexcept { return candidates_; }
+
+ private:
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  static constexpr std::size_t kSlotsMin = 1024;
+
+  [[nodiscard]] bool is_too_full() const noexcept {
+    return candidates_.size() * 4 > slots_.size() * 3;
+  }
+
+  // That of its key, or the empty one where it would be.
+  [[nodiscard]] std::size_t slot_of(const Candidate& candidate) const noexcept {
+    const auto mask = slots_.size() - 1;
+    auto at = candidate.high & mask;
+    while (slots_[at] != kNone && !candidates_[slots_[at]].has_key_of(candidate)) {
+      at = (at + 1) & mask;
+    }
+    return at;
+  }
+
+  // At most 8/3 of four bytes for each of keys_max_.
+  void make_slots() {
+    const auto wanted = std::bit_ceil(std::max(candidates_.size() * 4 / 3 + 1, kSlotsMin));
+    if (wanted > slots_.size()) {
+      slots_ = {};
+      slots_.resize(wanted);
+    }
+    std::ranges::fill(slots_, kNone);
+    for (std::uint32_t i = 0; i < candidates_.size(); ++i) {
+      slots_[slot_of(candidates_[i])] = i;
+    }
+  }
+
+  std::size_t keys_max_;
+  std::vector<Candidate> candidates_;
+  std::vector<std::uint32_t> slots_;  ///< A power of two of them.
+};
 
 bool has_expired(const Record& record, std::uint64_t now_ms) {
   return record.expires_at && record.expires_at->time_since_epoch() <=
@@ -57,20 +130,15 @@ class Finder {
         log_id_(log_id),
         files_(files),
         rule_(rule),
-        candidates_most_(std::max<std::uint64_t>(memory_bytes / sizeof(Candidate), 1024)),
+        keys_max_(std::clamp<std::uint64_t>(memory_bytes / NewestByKey::kBytesPerKey, 1024,
+                                            UINT32_MAX - 1)),
+        newest_(keys_max_, keys_expected(files, end)),
         seed_(seed),
         step_(step),
         end_(end) {}
 
   Result<LiveRecords> run() {
     live_.files.resize(files_.size());
-    std::uint64_t records = 0;
-    for (const auto& file : files_) {
-      records += file.summary.records;
-    }
-    // Where footers do not say how many there are, all: what is not used is not touched.
-    candidates_.reserve(end_ == RangeEnd::log_end ? candidates_most_
-                                                  : std::min(candidates_most_, records));
     parts_.push_back({});
     while (!parts_.empty()) {
       const auto part = parts_.back();
@@ -81,18 +149,30 @@ class Finder {
   }
 
  private:
+  // Where footers do not say how many there are, any number.
+  static std::uint64_t keys_expected(const std::vector<SealedFile>& files, RangeEnd end) {
+    if (end == RangeEnd::log_end) {
+      return UINT32_MAX;
+    }
+    std::uint64_t records = 0;
+    for (const auto& file : files) {
+      records += file.summary.records;
+    }
+    return records;
+  }
+
   Result<void> read(Part part) {
-    candidates_.clear();
+    newest_.clear();
     SegmentRangeReader reader(directory_, log_id_, files_, end_);
     const bool is_first = std::exchange(is_first_, false);
     std::uint64_t bytes_told = 0;
     for (;;) {
-      const auto next = NORI_TRY(reader.next());
-      if (reader.bytes_read() - bytes_told >= kMiB || !next) {
+      const auto* const next = NORI_TRY(reader.next());
+      if (reader.bytes_read() - bytes_told >= kMiB || next == nullptr) {
         NORI_TRY(step_(reader.bytes_read() - bytes_told));
         bytes_told = reader.bytes_read();
       }
-      if (!next) {
+      if (next == nullptr) {
         break;
       }
       const auto candidate = candidate_of(*next);
@@ -104,19 +184,14 @@ class Finder {
         live_.is_live.push_back(false);
         live_.is_dropped.push_back(false);
       }
-      if (!part.has(candidate)) {
-        continue;
-      }
-      if (candidates_.size() == candidates_most_) {
+      if (part.has(candidate) && !newest_.add(candidate)) {
         make_room(part);
-        if (!part.has(candidate)) {
-          continue;
+        if (part.has(candidate)) {
+          newest_.add(candidate);
         }
       }
-      candidates_.push_back(candidate);
     }
-    keep_newest(candidates_);
-    for (const auto& candidate : candidates_) {
+    for (const auto& candidate : newest_.candidates()) {
       take(candidate);
     }
     return {};
@@ -137,14 +212,13 @@ class Finder {
     return candidate;
   }
 
-  // Where the newest of each key fill more than half, half of the keys are left for another turn.
+  // Half of the keys are left for another turn.
   void make_room(Part& part) {
-    keep_newest(candidates_);
-    while (candidates_.size() > candidates_most_ / 2) {
+    while (newest_.candidates().size() > keys_max_ / 2) {
       const auto bit = part.mask + 1;
       parts_.push_back({.mask = part.mask | bit, .residue = part.residue | bit});
       part.mask |= bit;
-      std::erase_if(candidates_, [&](const Candidate& candidate) { return !part.has(candidate); });
+      newest_.erase_if([&](const Candidate& candidate) { return !part.has(candidate); });
     }
   }
 
@@ -165,13 +239,13 @@ class Finder {
   const LogId& log_id_;
   const std::vector<SealedFile>& files_;
   const DropRule& rule_;
-  const std::uint64_t candidates_most_;
+  const std::uint64_t keys_max_;
+  NewestByKey newest_;
   const std::uint64_t seed_;
   const CompactionStep& step_;
   const RangeEnd end_;
   bool is_first_ = true;
   std::vector<Part> parts_;
-  std::vector<Candidate> candidates_;
   LiveRecords live_;
 };
 

@@ -41,7 +41,7 @@ struct LiveRecords {
 /// Told of what was read since; an error ends the search with it.
 using CompactionStep = std::function<Result<void>(std::uint64_t bytes)>;
 
-/// Reads the range as often as `memory_bytes` makes needed: once, if that is 32 bytes for each key.
+/// Reads the range as often as `memory_bytes` makes needed: once, if that is 44 bytes for each key.
 /// Keys are told apart by 128 bits of XXH3 under a seed drawn for the purpose. Two bits for each
 /// record come on top. Errors as SegmentRangeReader::next().
 [[nodiscard]] Result<LiveRecords> find_live_records(io::Directory& directory, const LogId& log_id,

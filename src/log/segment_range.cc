@@ -54,11 +54,11 @@ SegmentRangeReader::SegmentRangeReader(io::Directory& directory, const LogId& lo
                           .time_ms = first.created_ms}});
 }
 
-Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
+Result<const RangeRecord*> SegmentRangeReader::next() {
   for (;;) {
-    if (auto record = records_.next(); record) {
-      return RangeRecord{
-          .record = *std::move(record), .epoch = epoch_, .file = file_, .index = records_read_++};
+    if (records_.next(record_.record)) {
+      record_.index = records_read_++;
+      return &record_;
     }
     const auto place = walker_.place();
     if (!records_.is_done()) {
@@ -66,14 +66,14 @@ Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
                         (directory_.path() / files_[file_].name.name()).string(), place.offset);
     }
     if (place.segment_id > files_.back().name.last && end_ == RangeEnd::last_file) {
-      return std::nullopt;
+      return nullptr;
     }
     while (place.segment_id > files_[file_].name.last && file_ + 1 < files_.size()) {
       ++file_;
     }
     const auto frame = NORI_TRY(walker_.next());
     if (!frame && end_ == RangeEnd::log_end && place.segment_id >= files_.back().name.first) {
-      return std::nullopt;
+      return nullptr;
     }
     if (!frame) {
       auto error = make_error(walker_.segment_is_missing() ? ErrorCode::io : ErrorCode::damaged,
@@ -84,7 +84,8 @@ Result<std::optional<RangeRecord>> SegmentRangeReader::next() {
       return error;
     }
     bytes_read_ += frame->header.frame_bytes();
-    epoch_ = frame->header.epoch;
+    record_.epoch = frame->header.epoch;
+    record_.file = file_;
     if (frame->header.kind == FrameKind::records || frame->header.kind == FrameKind::compacted) {
       records_ = FrameRecords(frame->header, frame->payload);
     } else if (frame->header.kind == FrameKind::rotation) {

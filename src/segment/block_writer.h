@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "base/try.h"
@@ -15,10 +16,15 @@ namespace nori {
 /// Collects bytes and writes them in large aligned pieces, so that it serves direct I/O too.
 class BlockWriter {
  public:
+  /// Whether the device begins with each piece at once, where the file's writes are buffered.
+  enum class Writeback : std::uint8_t { at_sync, at_once };
+
   /// Begins at `offset`, a multiple of `block_bytes`.
-  BlockWriter(io::File& file, std::uint64_t offset, std::uint64_t block_bytes)
+  BlockWriter(io::File& file, std::uint64_t offset, std::uint64_t block_bytes,
+              Writeback writeback = Writeback::at_sync)
       : file_(file),
         block_bytes_(block_bytes),
+        writeback_(writeback),
         buffer_(std::max<std::size_t>(kBufferBytes, block_bytes)),
         offset_(offset) {}
 
@@ -60,6 +66,9 @@ class BlockWriter {
   Result<void> flush() {
     if (used_ != 0) {
       NORI_TRY(file_.write_at(offset_, buffer_.span().first(used_), {}, false));
+      if (writeback_ == Writeback::at_once) {
+        NORI_TRY(file_.begin_writeback(offset_, used_));
+      }
       offset_ += used_;
       used_ = 0;
     }
@@ -68,6 +77,7 @@ class BlockWriter {
 
   io::File& file_;
   std::uint64_t block_bytes_;
+  Writeback writeback_;
   AlignedBuffer buffer_;
   std::uint64_t offset_;
   std::size_t used_ = 0;
