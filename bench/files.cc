@@ -134,4 +134,21 @@ std::vector<std::filesystem::path> segment_files(const std::filesystem::path& di
   return files;
 }
 
+std::uint64_t read_segments_directly(const std::filesystem::path& directory) {
+  constexpr std::size_t kPieceBytes = 1 << 20;
+  const AlignedBytes piece(kPieceBytes);
+  const std::span<std::byte> to(
+      reinterpret_cast<std::byte*>(const_cast<char*>(piece.view().data())), kPieceBytes);
+  std::uint64_t bytes = 0;
+  for (const auto& path : segment_files(directory)) {
+    const File file(path, O_RDONLY | O_DIRECT);
+    std::size_t read = to.size();
+    for (std::uint64_t at = 0; read == to.size(); at += read) {
+      read = file.read_at(to, at);
+      bytes += read;
+    }
+  }
+  return bytes;
+}
+
 }  // namespace nori::bench

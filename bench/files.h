@@ -77,4 +77,8 @@ void write_text(const std::filesystem::path& path, const std::string& text);
 [[nodiscard]] std::vector<std::filesystem::path> segment_files(
     const std::filesystem::path& directory);
 
+/// Reads those once, by direct I/O in pieces of a mebibyte, one at a time; returns how many bytes
+/// there are.
+std::uint64_t read_segments_directly(const std::filesystem::path& directory);
+
 }  // namespace nori::bench

@@ -8,6 +8,7 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -79,26 +80,11 @@ Measurement compact_round(Contents contents, Cache cache, const Setting& setting
                       elapsed);
 }
 
-/// All segments of such a log, read once by direct I/O in pieces of a mebibyte.
 Measurement raw_read_round(const Setting& setting) {
   const Scratch scratch(setting.directory, "raw-read");
   expect(filled_log(scratch, Contents::live, Cache::cold, setting).close());
-  const AlignedBytes piece(kMiB);
-  std::uint64_t bytes = 0;
   const Stopwatch watch;
-  for (const auto& path : segment_files(scratch.path())) {
-    const File file(path, O_RDONLY | O_DIRECT);
-    const std::span<std::byte> to(
-        reinterpret_cast<std::byte*>(const_cast<char*>(piece.view().data())), piece.view().size());
-    for (std::uint64_t at = 0;;) {
-      const auto read = file.read_at(to, at);
-      at += read;
-      bytes += read;
-      if (read < to.size()) {
-        break;
-      }
-    }
-  }
+  const auto bytes = read_segments_directly(scratch.path());
   return bandwidth_of(bytes, watch.elapsed());
 }
 
@@ -135,10 +121,11 @@ Row compact_row(std::string name, std::string what, Contents contents, std::stri
                         .run_round = [=] { return raw(setting); }}}};
 }
 
-/// Latencies of `write()` for as long as `other()` takes on another thread; at least for
-/// setting.seconds.
+/// Latencies of `write()`, one every `pace` or as fast as it goes, for as long as `other()` takes
+/// on another thread; at least for setting.seconds.
 template <typename Write, typename Other>
-Measurement beside(const Setting& setting, Write&& write, Other&& other) {
+Measurement beside(const Setting& setting, std::chrono::microseconds pace, Write&& write,
+                   Other&& other) {
   std::atomic<bool> done = false;
   std::exception_ptr thrown;
   Measurement measured;
@@ -153,10 +140,9 @@ Measurement beside(const Setting& setting, Write&& write, Other&& other) {
       done = true;
     });
     const auto end = Clock::now() + as_duration(setting.seconds);
-    // One in ten microseconds: the writer is not what limits the other.
-    for (auto due = Clock::now(); !done || due < end; due += std::chrono::microseconds(10)) {
+    for (auto due = Clock::now(); !done || due < end; due += pace) {
       measured.latencies_ns.push_back(static_cast<std::uint64_t>(time_at(due, write).count()));
-      due = std::max(due, Clock::now() - std::chrono::microseconds(10));
+      due = std::max(due, Clock::now() - pace);
     }
   }
   if (thrown) {
@@ -165,6 +151,35 @@ Measurement beside(const Setting& setting, Write&& write, Other&& other) {
   const auto records = static_cast<double>(measured.latencies_ns.size());
   measured.values["records_per_s"] = records / watch.elapsed().seconds;
   return measured;
+}
+
+/// One write in ten microseconds: the writer is not what limits the other.
+constexpr std::chrono::microseconds kPace{10};
+constexpr std::chrono::microseconds kAsFastAsItGoes{0};
+
+/// Appends while sealed segments of live records are compacted, at so many bytes a second; 0: as
+/// fast as it goes.
+Measurement append_compacting_round(std::chrono::microseconds pace,
+                                    std::optional<std::uint64_t> bytes_per_second,
+                                    const Setting& setting) {
+  const Scratch scratch(setting.directory, "append-compacting");
+  Setting smaller = setting;
+  smaller.scan_bytes /= 4;
+  Wal wal = filled_log(scratch, Contents::live, Cache::warm, smaller);
+  const Workload workload(100);
+  std::uint64_t appended = 0;
+  return beside(
+      setting, pace,
+      [&] {
+        const auto& record = workload.record(appended++);
+        expect(wal.append(Record::put(record.key, record.value)));
+      },
+      [&] {
+        if (bytes_per_second) {
+          expect(
+              wal.compact({.to = wal.current_position(), .bytes_per_second = *bytes_per_second}));
+        }
+      });
 }
 
 Measurement delete_round(const Setting& setting) {
@@ -177,7 +192,7 @@ Measurement delete_round(const Setting& setting) {
   const Workload workload(100);
   std::uint64_t appended = 0;
   return beside(
-      setting,
+      setting, kPace,
       [&] {
         const auto& record = workload.record(appended++);
         expect(wal.append(Record::put(record.key, record.value)));
@@ -204,7 +219,7 @@ Measurement unlink_round(const Setting& setting) {
   std::uint64_t appended = 0;
   std::uint64_t at = 0;
   return beside(
-      setting,
+      setting, kPace,
       [&] {
         const auto& framed = workload.record(appended++).framed;
         file.write_at(framed, at);
@@ -306,6 +321,33 @@ Row compact_live_row(const Setting& setting) {
                                  setting.scan_bytes / kMiB),
                      Contents::live, "raw-write",
                      "direct writes of 1 MiB, one at a time, and a sync", raw_write_round, setting);
+}
+
+Row append_compacting_row(const Setting& setting) {
+  Row row{
+      .name = "append-compacting",
+      .what = fmt::format("Appends of 100 bytes, one every 10 us (paced) or as fast as it goes, "
+                          "while {} MiB of live records are compacted.",
+                          setting.scan_bytes / 4 / kMiB),
+      .rounds = std::min(setting.rounds, 3U),
+      .subjects = {}};
+  const auto add = [&](std::string name, std::string what, std::chrono::microseconds pace,
+                       std::optional<std::uint64_t> bytes_per_second) {
+    row.subjects.push_back(
+        {.name = std::move(name),
+         .what = std::move(what),
+         .ours = true,
+         .compared_by = "",
+         .run_round = [=] { return append_compacting_round(pace, bytes_per_second, setting); }});
+  };
+  const auto policy = CompactionPolicy{}.bytes_per_second;
+  add("paced-alone", "without a compaction", kPace, std::nullopt);
+  add("paced-policy", "a compaction at the policy's bytes a second", kPace, policy);
+  add("paced-full", "a compaction as fast as it goes", kPace, 0);
+  add("fast-alone", "without a compaction", kAsFastAsItGoes, std::nullopt);
+  add("fast-policy", "a compaction at the policy's bytes a second", kAsFastAsItGoes, policy);
+  add("fast-full", "a compaction as fast as it goes", kAsFastAsItGoes, 0);
+  return row;
 }
 
 Row delete_10k_row(const Setting& setting) {

@@ -200,6 +200,36 @@ Row verify_row(const Setting& setting) {
                   "nori::verify", verify_round, setting);
 }
 
+Row verify_cold_row(const Setting& setting) {
+  const auto log = std::make_shared<std::unique_ptr<ClosedLog>>();
+  const auto cold_log = [=]() -> const ClosedLog& {
+    if (!*log) {
+      *log = std::make_unique<ClosedLog>(setting, "closed", setting.scan_bytes);
+    }
+    (*log)->cool();
+    return **log;
+  };
+  return {
+      .name = "verify-cold",
+      .what = fmt::format("Verifying {} MiB of records of 1 KiB that are not in the page cache.",
+                          setting.scan_bytes / kMiB),
+      .rounds = 2 * setting.rounds,
+      .subjects = {{.name = "nori",
+                    .what = "nori::verify",
+                    .ours = true,
+                    .compared_by = "mb_per_s",
+                    .run_round = [=] { return verify_round(cold_log()); }},
+                   {.name = "direct-1m",
+                    .what = "direct reads of 1 MiB of the same files, one at a time",
+                    .compared_by = "mb_per_s",
+                    .run_round = [=] {
+                      const ClosedLog& closed = cold_log();
+                      const Stopwatch watch;
+                      read_segments_directly(closed.path());
+                      return read_measurement(closed, watch.elapsed());
+                    }}}};
+}
+
 Row open_row(const Setting& setting) {
   const auto log = std::make_shared<std::unique_ptr<ClosedLog>>();
   const auto subject = [&](std::string name, std::string what, OpenMode mode) {

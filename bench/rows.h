@@ -28,10 +28,12 @@ namespace nori::bench {
 [[nodiscard]] Row durable_async_row(const Setting& setting);
 [[nodiscard]] Row scan_1k_row(const Setting& setting);
 [[nodiscard]] Row verify_row(const Setting& setting);
+[[nodiscard]] Row verify_cold_row(const Setting& setting);
 [[nodiscard]] Row open_row(const Setting& setting);
 [[nodiscard]] Row open_10k_row(const Setting& setting);
 [[nodiscard]] Row compact_garbage_row(const Setting& setting);
 [[nodiscard]] Row compact_live_row(const Setting& setting);
+[[nodiscard]] Row append_compacting_row(const Setting& setting);
 [[nodiscard]] Row delete_10k_row(const Setting& setting);
 [[nodiscard]] Row consumer_row(const Setting& setting);
 [[nodiscard]] Row store_put_row(const Setting& setting);
@@ -67,10 +69,12 @@ inline constexpr RowKind kRows[] = {
     {"durable-async", durable_async_row},
     {"scan-1k", scan_1k_row},
     {"verify", verify_row},
+    {"verify-cold", verify_cold_row},
     {"open", open_row},
     {"open-10k", open_10k_row},
     {"compact-garbage", compact_garbage_row},
     {"compact-live", compact_live_row},
+    {"append-compacting", append_compacting_row},
     {"delete-10k", delete_10k_row},
     {"consumer", consumer_row},
     {"store-put", store_put_row},
