@@ -26,7 +26,7 @@ namespace {
 constexpr std::uint64_t kSegmentBytes = 128 * kMiB;
 constexpr std::uint64_t kSegmentsKept = 4;
 constexpr std::uint64_t kStepBytes = 16 * kMiB;
-constexpr std::size_t kValueBytes = 16 * 1024;
+constexpr std::size_t kLargeValueBytes = 16 * 1024;
 
 /// Calls `write()`, of so many bytes each, at even times for `seconds`. Who comes late catches up.
 template <typename Write>
@@ -129,7 +129,7 @@ Measurement raw_round(const Setting& setting) {
 }  // namespace
 
 Row append_minute_row(const Setting& setting) {
-  const auto workload = std::make_shared<const Workload>(kValueBytes);
+  const auto workload = std::make_shared<const Workload>(kLargeValueBytes);
   const auto with = [&](const char* name, const char* what, std::uint64_t ring_bytes) {
     return Subject{.name = name, .what = what, .ours = true, .compared_by = "", .run_round = [=] {
                      return nori_round(setting, *workload, ring_bytes);

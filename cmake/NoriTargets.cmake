@@ -96,7 +96,11 @@ function(nori_add_tool)
   list(REMOVE_ITEM sources ${main})
   if(sources)
     add_library(nori_cli_commands STATIC ${sources})
-    set_target_properties(nori_cli_commands PROPERTIES CXX_EXTENSIONS OFF)
+    # Several files to a compilation: most of it is the headers of CLI11 and JSON.
+    set_target_properties(nori_cli_commands PROPERTIES
+      CXX_EXTENSIONS OFF
+      UNITY_BUILD ON
+      UNITY_BUILD_BATCH_SIZE 8)
     target_link_libraries(nori_cli_commands PUBLIC nori_cli)
   endif()
   if(main)

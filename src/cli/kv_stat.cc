@@ -21,7 +21,7 @@ namespace nori::cli {
 
 namespace {
 
-struct StatOptions {
+struct KvStatOptions {
   std::filesystem::path directory;
   bool json = false;
 };
@@ -107,7 +107,7 @@ std::string to_text(const std::string& directory, const StoreSummary& summary) {
   return text;
 }
 
-int stat(const StatOptions& options) {
+int kv_stat(const KvStatOptions& options) {
   const auto summary = summarize(options.directory);
   if (!summary) {
     return report(summary.error());
@@ -122,11 +122,11 @@ int stat(const StatOptions& options) {
 void add_kv_stat(CLI::App& kv, Command& chosen) {
   CLI::App& command = *kv.add_subcommand(
       "stat", "Tell how much a store holds. Loads it; works beside a live writer.");
-  const auto options = std::make_shared<StatOptions>();
+  const auto options = std::make_shared<KvStatOptions>();
   add_store_directory(command, options->directory);
   command.add_flag("--json", options->json, "print one JSON object");
   command.footer("Example:\n  nori kv stat fruit.store --json | jq .keys");
-  on_chosen(command, chosen, options, stat);
+  on_chosen(command, chosen, options, kv_stat);
 }
 
 }  // namespace nori::cli

@@ -85,7 +85,7 @@ int list(const SnapshotCommandOptions& options) {
                kExitDone);
 }
 
-int verify(const SnapshotCommandOptions& options) {
+int verify_all(const SnapshotCommandOptions& options) {
   const auto files = verify_snapshots(options.directory);
   if (!files) {
     return report(files.error());
@@ -112,7 +112,7 @@ void add_snapshot(CLI::App& tool, Command& chosen) {
   snapshot.require_subcommand(1);
   snapshot.footer("Example:\n  nori snapshot list fruit.store");
   add_one(snapshot, chosen, "list", "Print each snapshot, by its header and footer.", list);
-  add_one(snapshot, chosen, "verify", "Read and check every byte of every snapshot.", verify);
+  add_one(snapshot, chosen, "verify", "Read and check every byte of every snapshot.", verify_all);
 }
 
 }  // namespace nori::cli
