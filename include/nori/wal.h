@@ -315,8 +315,8 @@ class Wal {
   ///
   /// Errors: `too_large`, `closed`, `invalid_argument` (read-only): nothing was appended.
   ///         `no_space` without a position: nothing was appended; works again when there is room.
-  ///         `no_space` with one: appended, not durable. `io`: whether it survives is unknown; the
-  ///         log takes no more appends until it is reopened.
+  ///         `no_space` with one: appended, not durable. `io`, with one if it was appended: whether
+  ///         it survives is unknown; the log takes no more appends until it is reopened.
   [[nodiscard]] Result<Appended> append(const Record& record,
                                         Durability durability = Durability::policy);
   /// Appends all of `batch` as one: after a crash all of it is there, or none. An empty batch is
