@@ -60,28 +60,35 @@ Result<const RangeRecord*> SegmentRangeReader::next() {
       record_.index = records_read_++;
       return &record_;
     }
-    const auto place = walker_.place();
+    const auto segment_id = walker_.place().segment_id;
     if (!records_.is_done()) {
       return make_error(ErrorCode::damaged, "{}: the frame before offset {} is malformed",
-                        (directory_.path() / files_[file_].name.name()).string(), place.offset);
+                        (directory_.path() / files_[file_].name.name()).string(),
+                        walker_.place().offset);
     }
-    if (place.segment_id > files_.back().name.last && end_ == RangeEnd::last_file) {
+    if (segment_id > files_.back().name.last && end_ == RangeEnd::last_file) {
       return nullptr;
     }
-    while (place.segment_id > files_[file_].name.last && file_ + 1 < files_.size()) {
+    while (segment_id > files_[file_].name.last && file_ + 1 < files_.size()) {
       ++file_;
     }
-    const auto frame = NORI_TRY(walker_.next());
-    if (!frame && end_ == RangeEnd::log_end && place.segment_id >= files_.back().name.first) {
-      return nullptr;
-    }
-    if (!frame) {
-      auto error = make_error(walker_.segment_is_missing() ? ErrorCode::io : ErrorCode::damaged,
-                              "{} at offset {}: {}; nothing was compacted here",
-                              (directory_.path() / files_[file_].name.name()).string(),
-                              place.offset, walker_.stop_reason());
-      error.error().system_errno = walker_.segment_is_missing() ? ENOENT : 0;
-      return error;
+    std::optional<WalkedFrame> walked;
+    const auto* frame = walker_.next_at_hand();
+    if (frame == nullptr) {
+      const auto offset = walker_.place().offset;
+      walked = NORI_TRY(walker_.next());
+      if (!walked && end_ == RangeEnd::log_end && segment_id >= files_.back().name.first) {
+        return nullptr;
+      }
+      if (!walked) {
+        auto error = make_error(walker_.segment_is_missing() ? ErrorCode::io : ErrorCode::damaged,
+                                "{} at offset {}: {}; nothing was compacted here",
+                                (directory_.path() / files_[file_].name.name()).string(), offset,
+                                walker_.stop_reason());
+        error.error().system_errno = walker_.segment_is_missing() ? ENOENT : 0;
+        return error;
+      }
+      frame = &*walked;
     }
     bytes_read_ += frame->header.frame_bytes();
     record_.epoch = frame->header.epoch;
