@@ -811,6 +811,33 @@ TEST(StoreForkTest, TheChildsStoreIsUnusableAndTheParentsGoesOn) {
   EXPECT_TRUE(store.close());
 }
 
+// Record i puts key i, so the newest record that a view claims says what must be in it.
+TEST(StoreThreadsTest, AViewHoldsTheRecordsItClaims) {
+  SimulatedDisk disk(3);
+  StoreOptions options{.wal = testing::small_options()};
+  options.wal.file_system = &disk;
+  options.wal.background_thread = true;
+  auto opened = Store::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  auto& store = opened->store;
+  constexpr std::uint64_t kWrites = 20'000;
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    for (std::uint64_t i = 0; i < kWrites; ++i) {
+      EXPECT_TRUE(store.put(std::to_string(i), ""));
+    }
+    done = true;
+  });
+  std::uint64_t missing = 0;
+  while (!done) {
+    const auto view = *store.view();
+    const auto claimed = view.sequence();
+    missing += claimed != 0 && !view.get(std::to_string(claimed - 1)) ? 1 : 0;
+  }
+  writer.join();
+  EXPECT_EQ(missing, 0U);
+}
+
 TEST(StoreThreadsTest, WritersReadersScansAndCheckpointsTogether) {
   SimulatedDisk disk(3);
   StoreOptions options{.wal = testing::small_options()};

@@ -472,6 +472,20 @@ TEST_F(CompactionTest, ATombstoneStaysWhereAnOlderFileIsLeftAsItIs) {
   EXPECT_EQ(report->tombstones_dropped, 0);
 }
 
+// A file is read again only for what is left of it, and that may be a tombstone alone.
+TEST_F(CompactionTest, ATombstoneThatStaysIsFoundInAFileOfNothingElse) {
+  open();
+  ASSERT_TRUE(wal_->append(Record::put("a", "1")));
+  segment({"k=1", "m=1"});
+  segment({"-a", "b=1", "b=2", "b=3"});
+  segment({"b=4"});
+  const auto report = compact_with(disk_, 3, go_on, no_limits, 4000);
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_EQ(files(), (Lines{"000000.wal", "000001-000002.wal", "000003.wal"}));
+  EXPECT_EQ(lines_of(*wal_), (Lines{"0 a=1", "1 k=1", "2 m=1", "3 a=(deleted)", "7 b=4"}));
+  EXPECT_EQ(report->tombstones_dropped, 0);
+}
+
 TEST_F(CompactionTest, WhatIsDeletedBeforeItIsReadIsPassedOver) {
   open();
   segment({"c=1", "a=2"});
