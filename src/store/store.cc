@@ -38,6 +38,13 @@ constexpr std::size_t kForgottenAtOnce = 64;
 constexpr std::chrono::seconds kRetryCheckpoint{1};
 constexpr std::uint64_t kBytesMax = UINT32_MAX;
 
+Result<void> check_sizes(const Record& record) {
+  if (record.key.size() > kBytesMax || record.value.size() > kBytesMax) {
+    return make_error(ErrorCode::too_large, "a key and a value are shorter than 4 GiB each");
+  }
+  return {};
+}
+
 WalOptions log_options(const StoreOptions& options) {
   auto wal = options.wal;
   if (wal.fsync.kind() == FsyncPolicy::Kind::always) {
@@ -318,9 +325,7 @@ Result<Written> Store::Impl::wait_if_wanted(Written written, const Position& at,
 Result<std::optional<Written>> Store::Impl::write_one(const Record& record, Durability durability,
                                                       const Condition* condition) {
   NORI_TRY(check_open());
-  if (record.key.size() > kBytesMax || record.value.size() > kBytesMax) {
-    return make_error(ErrorCode::too_large, "a key and a value are shorter than 4 GiB each");
-  }
+  NORI_TRY(check_sizes(record));
   const bool is_put = record.op == Operation::put;
   ItemRef item;
   if (is_put) {
@@ -376,9 +381,7 @@ Result<Written> Store::Impl::write(const Batch& batch, Durability durability) {
       return make_error(ErrorCode::invalid_argument, "the batch is not whole");
     }
     const auto& record = stored->record;
-    if (record.key.size() > kBytesMax || record.value.size() > kBytesMax) {
-      return make_error(ErrorCode::too_large, "a key and a value are shorter than 4 GiB each");
-    }
+    NORI_TRY(check_sizes(record));
     log_bytes += log_bytes_of(record.key.size(), record.value.size());
     if (record.op == Operation::put) {
       items.emplace_back(Item::make(record.key, record.value, record.expires_at));
