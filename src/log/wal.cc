@@ -371,6 +371,7 @@ Result<void> Wal::Impl::recover_once() {
   }
   is_recovered_ = true;
   scan_.durable_mark = scan_.chain.next_sequence;
+  turn_->durable.store(scan_.durable_mark);  // for readers that are open already
   return {};
 }
 

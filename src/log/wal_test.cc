@@ -2049,6 +2049,23 @@ TEST_F(WalFullDiskTest, ALogWithoutSpaceToWriteOpensReadsAndDeletes) {
   EXPECT_GE(recovery_.next_sequence, records);
 }
 
+TEST_F(WalFullDiskTest, AReaderThatIsOpenSeesWhatASyncMakesDurableLater) {
+  open();
+  append(3);
+  disk_.crash_process();
+  leave_free(0);
+  disk_.writes_may_hit_no_space(true);
+  open();
+  ASSERT_EQ(wal_->durable_position().sequence, 0U);
+  auto reader = ok(wal_->read_from(begin_of_log, {.visible = Visible::durable}));
+  EXPECT_FALSE(ok(reader.next()));
+  leave_free(kMiB);
+  disk_.writes_may_hit_no_space(false);
+  ok(wal_->sync());
+  EXPECT_EQ(wal_->durable_position().sequence, 3U);
+  EXPECT_TRUE(ok(reader.next()));
+}
+
 TEST_F(WalFullDiskTest, ACreationWithoutSpaceAnswersNoSpaceAndWorksLater) {
   leave_free(0);
   const auto code = code_of_open();
