@@ -65,7 +65,9 @@ void check_frame(ByteView bytes, std::uint32_t seed) {
     return;
   }
   require(may_be_frame_header(bytes.data()), "a search would pass over a valid header");
-  require((header->kind == FrameKind::records) == (header->record_count != 0),
+  // Of a compacted one it is the sequences that it covers.
+  require((header->kind == FrameKind::records || header->kind == FrameKind::compacted) ==
+              (header->record_count != 0),
           "records, or none, in a frame of the other kind");
   require(header->durable_mark <= header->first_sequence, "a mark beyond its frame");
   std::array<std::byte, kFrameHeaderBytes> encoded;
