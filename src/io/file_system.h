@@ -80,11 +80,10 @@ class File {
   [[nodiscard]] virtual Result<void> sync() = 0;
 
   /// Lets the device begin with what was written there and is in a cache, and does not wait for it:
-  /// a later sync() has less to do. Nothing is durable by it. An error is one of writing.
-  [[nodiscard]] virtual Result<void> begin_writeback(std::uint64_t offset, std::uint64_t bytes) {
+  /// the next sync() has less to do, and tells what has failed here. Nothing is durable by it.
+  virtual void begin_writeback(std::uint64_t offset, std::uint64_t bytes) noexcept {
     static_cast<void>(offset);
     static_cast<void>(bytes);
-    return {};
   }
 
   /// Reserves space for [offset, offset + bytes) so that writes there find room, and extends the

@@ -391,18 +391,19 @@ class PosixFile final : public File {
     if (repeat_interrupted([&] { return ::fdatasync(descriptor_.get()); }) != 0) {
       return failure(errno, path_, "sync");
     }
+    if (const int error = writeback_errno_.exchange(0); error != 0) {
+      return failure(error, path_, "write back");
+    }
     return {};
   }
 
-  Result<void> begin_writeback(std::uint64_t offset, std::uint64_t bytes) override {
-    NORI_TRY(check_open());
-    NORI_TRY(check_range("write back", offset, bytes));
+  void begin_writeback(std::uint64_t offset, std::uint64_t bytes) noexcept override {
+    // Where it is not to be had, sync() does it all.
     if (::sync_file_range(descriptor_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
                           SYNC_FILE_RANGE_WRITE) != 0 &&
         (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
-      return failure(errno, path_, "write back {} bytes at offset {}", bytes, offset);
+      writeback_errno_.store(errno);
     }
-    return {};  // where it is not to be had, sync() does it all
   }
 
   Result<void> allocate(std::uint64_t offset, std::uint64_t bytes) override {
@@ -493,6 +494,7 @@ class PosixFile final : public File {
   Descriptor descriptor_;
   FileId id_;
   std::atomic<bool> lacks_dsync_{false};
+  std::atomic<int> writeback_errno_{0};  ///< For the next sync() to tell.
 };
 
 // --- Mappings

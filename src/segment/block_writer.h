@@ -67,7 +67,7 @@ class BlockWriter {
     if (used_ != 0) {
       NORI_TRY(file_.write_at(offset_, buffer_.span().first(used_), {}, false));
       if (writeback_ == Writeback::at_once) {
-        NORI_TRY(file_.begin_writeback(offset_, used_));
+        file_.begin_writeback(offset_, used_);
       }
       offset_ += used_;
       used_ = 0;

@@ -18,7 +18,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 
+#include "base/bytes.h"
+#include "io/file_system.h"
 #include "nori/wal.h"
 #include "testing/reference_model.h"
 #include "testing/workload.h"
@@ -33,6 +36,7 @@ std::atomic<bool> shortens = false;
 std::atomic<std::uint64_t> interrupted{0};
 std::atomic<std::uint64_t> shortened{0};
 std::atomic<std::uint64_t> calls{0};
+std::atomic<int> writeback_errno{0};
 
 // Every other call is interrupted before it does anything.
 bool is_interrupted() {
@@ -109,6 +113,15 @@ int __wrap_openat(int directory, const char* name, int flags, ...) {
   const auto mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
   va_end(arguments);
   return __real_openat(directory, name, flags, mode);
+}
+
+int __real_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags);
+int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags) {
+  if (writeback_errno != 0) {
+    errno = writeback_errno;
+    return -1;
+  }
+  return __real_sync_file_range(fd, offset, bytes, flags);
 }
 
 int __real_flock(int fd, int operation);
@@ -189,6 +202,27 @@ TEST_P(SystemCallsTest, ThatDoLessThanAskedForGoOn) {
   shortens = true;
   live();
   EXPECT_GT(shortened, 20U);
+}
+
+// What fails when the device is told to begin is told by the sync behind it, once.
+TEST(WritebackTest, ThatFailsIsToldByTheNextSync) {
+  const auto path = std::filesystem::current_path() / fmt::format("writeback-{}", ::getpid());
+  const auto directory = io::posix_file_system().open_directory(path, true);
+  ASSERT_TRUE(directory) << directory.error().message;
+  const auto file = (*directory)->open("file", io::Access::write_buffered, io::Creation::replace);
+  ASSERT_TRUE(file) << file.error().message;
+  ASSERT_TRUE((*file)->write_at(0, as_byte_view("hello"), {}, false));
+  for (const auto& [error, is_told] : {std::pair(EIO, true), std::pair(ENOSPC, true),
+                                       std::pair(ENOSYS, false), std::pair(EINVAL, false)}) {
+    writeback_errno = error;
+    (*file)->begin_writeback(0, 5);
+    writeback_errno = 0;
+    (*file)->begin_writeback(0, 5);
+    const auto synced = (*file)->sync();
+    EXPECT_EQ(synced ? 0 : synced.error().system_errno, is_told ? error : 0);
+    EXPECT_TRUE((*file)->sync());
+  }
+  std::filesystem::remove_all(path);
 }
 
 }  // namespace
