@@ -157,6 +157,21 @@ Measurement beside(const Setting& setting, std::chrono::microseconds pace, Write
 constexpr std::chrono::microseconds kPace{10};
 constexpr std::chrono::microseconds kAsFastAsItGoes{0};
 
+/// Latencies of appends of 100 bytes, as beside() has them.
+template <typename Other>
+Measurement append_beside(const Setting& setting, std::chrono::microseconds pace, Wal& wal,
+                          Other&& other) {
+  const Workload workload(100);
+  std::uint64_t appended = 0;
+  return beside(
+      setting, pace,
+      [&] {
+        const auto& record = workload.record(appended++);
+        expect(wal.append(Record::put(record.key, record.value)));
+      },
+      std::forward<Other>(other));
+}
+
 /// Appends while sealed segments of live records are compacted, at so many bytes a second; 0: as
 /// fast as it goes.
 Measurement append_compacting_round(std::chrono::microseconds pace,
@@ -166,20 +181,11 @@ Measurement append_compacting_round(std::chrono::microseconds pace,
   Setting smaller = setting;
   smaller.scan_bytes /= 4;
   Wal wal = filled_log(scratch, Contents::live, Cache::warm, smaller);
-  const Workload workload(100);
-  std::uint64_t appended = 0;
-  return beside(
-      setting, pace,
-      [&] {
-        const auto& record = workload.record(appended++);
-        expect(wal.append(Record::put(record.key, record.value)));
-      },
-      [&] {
-        if (bytes_per_second) {
-          expect(
-              wal.compact({.to = wal.current_position(), .bytes_per_second = *bytes_per_second}));
-        }
-      });
+  return append_beside(setting, pace, wal, [&] {
+    if (bytes_per_second) {
+      expect(wal.compact({.to = wal.current_position(), .bytes_per_second = *bytes_per_second}));
+    }
+  });
 }
 
 Measurement delete_round(const Setting& setting) {
@@ -189,20 +195,12 @@ Measurement delete_round(const Setting& setting) {
     expect(wal.append(Record::put("key", "value")));
     expect(wal.rotate());
   }
-  const Workload workload(100);
-  std::uint64_t appended = 0;
-  return beside(
-      setting, kPace,
-      [&] {
-        const auto& record = workload.record(appended++);
-        expect(wal.append(Record::put(record.key, record.value)));
-      },
-      [&] {
-        const auto deleted = expect(wal.delete_segments_before(wal.current_position()));
-        if (deleted != setting.many_segments) {
-          throw std::runtime_error(fmt::format("{} segments were deleted", deleted));
-        }
-      });
+  return append_beside(setting, kPace, wal, [&] {
+    const auto deleted = expect(wal.delete_segments_before(wal.current_position()));
+    if (deleted != setting.many_segments) {
+      throw std::runtime_error(fmt::format("{} segments were deleted", deleted));
+    }
+  });
 }
 
 Measurement unlink_round(const Setting& setting) {

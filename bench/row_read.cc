@@ -17,15 +17,29 @@
 namespace nori::bench {
 namespace {
 
-/// The log of a row, filled by whoever needs it first and kept in the page cache.
+/// The log of a row, filled by whoever needs it first.
 using LazyLog = std::shared_ptr<std::unique_ptr<ClosedLog>>;
 
-const ClosedLog& warm_log(const LazyLog& log, const Setting& setting) {
+const ClosedLog& filled(const LazyLog& log, const Setting& setting, std::uint64_t bytes) {
   if (!*log) {
-    *log = std::make_unique<ClosedLog>(setting, "closed", setting.scan_bytes);
-    (*log)->warm();
+    *log = std::make_unique<ClosedLog>(setting, "closed", bytes);
   }
   return **log;
+}
+
+/// Kept in the page cache.
+const ClosedLog& warm_log(const LazyLog& log, const Setting& setting) {
+  if (!*log) {
+    filled(log, setting, setting.scan_bytes).warm();
+  }
+  return **log;
+}
+
+/// Out of the page cache each time.
+const ClosedLog& cold_log(const LazyLog& log, const Setting& setting) {
+  const ClosedLog& closed = filled(log, setting, setting.scan_bytes);
+  closed.cool();
+  return closed;
 }
 
 Measurement read_measurement(const ClosedLog& log, const Elapsed& elapsed) {
@@ -202,13 +216,6 @@ Row verify_row(const Setting& setting) {
 
 Row verify_cold_row(const Setting& setting) {
   const auto log = std::make_shared<std::unique_ptr<ClosedLog>>();
-  const auto cold_log = [=]() -> const ClosedLog& {
-    if (!*log) {
-      *log = std::make_unique<ClosedLog>(setting, "closed", setting.scan_bytes);
-    }
-    (*log)->cool();
-    return **log;
-  };
   return {
       .name = "verify-cold",
       .what = fmt::format("Verifying {} MiB of records of 1 KiB that are not in the page cache.",
@@ -218,12 +225,12 @@ Row verify_cold_row(const Setting& setting) {
                     .what = "nori::verify",
                     .ours = true,
                     .compared_by = "mb_per_s",
-                    .run_round = [=] { return verify_round(cold_log()); }},
+                    .run_round = [=] { return verify_round(cold_log(log, setting)); }},
                    {.name = "direct-1m",
                     .what = "direct reads of 1 MiB of the same files, one at a time",
                     .compared_by = "mb_per_s",
                     .run_round = [=] {
-                      const ClosedLog& closed = cold_log();
+                      const ClosedLog& closed = cold_log(log, setting);
                       const Stopwatch watch;
                       read_segments_directly(closed.path());
                       return read_measurement(closed, watch.elapsed());
@@ -235,10 +242,7 @@ Row open_row(const Setting& setting) {
   const auto subject = [&](std::string name, std::string what, OpenMode mode) {
     return Subject{
         .name = std::move(name), .what = std::move(what), .compared_by = "", .run_round = [=] {
-          if (!*log) {
-            *log = std::make_unique<ClosedLog>(setting, "closed", setting.open_bytes);
-          }
-          return open_round(**log, mode);
+          return open_round(filled(log, setting, setting.open_bytes), mode);
         }};
   };
   return {.name = "open",

@@ -383,17 +383,17 @@ class Compaction {
     CompactedWriter writer(*file, header, context_.mode.block_bytes, context_.step);
     NORI_TRY(writer.begin());
     RotationPayload rotation;
-    for (auto from = begin; from < end;) {
+    // The last file says where the log goes on, whatever else it holds.
+    const auto is_read = [&](std::size_t i) { return i + 1 == end || has_wanted(i); };
+    for (auto from = begin; from < end; ++from) {
       auto to = from;
-      while (to < end && (to + 1 == end || has_wanted(to))) {
+      while (to < end && is_read(to)) {
         ++to;
       }
-      if (to == from) {
-        ++from;  // there is nothing to be read for; the last one says where the log goes on
-        continue;
+      if (to != from) {
+        rotation = NORI_TRY(copy_wanted(from, to, writer));
+        from = to;  // which is not read, or behind the last one
       }
-      rotation = NORI_TRY(copy_wanted(from, to, writer));
-      from = to;
     }
     const auto summary = NORI_TRY(writer.finish(last, rotation));
     NORI_TRY(write_footer(*file, summary, header.seed(), mode));

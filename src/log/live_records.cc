@@ -39,15 +39,13 @@ struct Part {
 
 // The newest candidate of each key, found by the key's hash. They come in the order of the log, so
 // a later one takes an earlier one's place. (Sorted once all had come, they took as much memory as
-// there were records, and a compaction of a few keys' garbage a tenth longer.)
+// there were records, and a compaction of a few keys' garbage a quarter longer.)
 class NewestByKey {
  public:
-  /// What a key takes of the memory at most, the table of slots included.
-  static constexpr std::uint64_t kBytesPerKey = sizeof(Candidate) + 12;
-
-  NewestByKey(std::size_t keys_max, std::size_t keys_expected) : keys_max_(keys_max) {
+  NewestByKey(std::uint64_t memory_bytes, std::uint64_t keys_expected)
+      : keys_max_(std::clamp<std::uint64_t>(memory_bytes / kBytesPerKey, 1024, UINT32_MAX - 1)) {
     // What is not used is not touched.
-    candidates_.reserve(std::min(keys_max, keys_expected));
+    candidates_.reserve(std::min(keys_max_, keys_expected));
     make_slots();
   }
 
@@ -79,8 +77,13 @@ class NewestByKey {
   }
 
   [[nodiscard]] const std::vector<Candidate>& candidates() const noexcept { return candidates_; }
+  [[nodiscard]] bool is_more_than_half_full() const noexcept {
+    return candidates_.size() > keys_max_ / 2;
+  }
 
  private:
+  /// What a key takes of the memory at most, the table of slots included.
+  static constexpr std::uint64_t kBytesPerKey = sizeof(Candidate) + 12;
   static constexpr std::uint32_t kNone = UINT32_MAX;
   static constexpr std::size_t kSlotsMin = 1024;
 
@@ -111,7 +114,7 @@ class NewestByKey {
     }
   }
 
-  std::size_t keys_max_;
+  std::uint64_t keys_max_;
   std::vector<Candidate> candidates_;
   std::vector<std::uint32_t> slots_;  ///< A power of two of them.
 };
@@ -130,9 +133,7 @@ class Finder {
         log_id_(log_id),
         files_(files),
         rule_(rule),
-        keys_max_(std::clamp<std::uint64_t>(memory_bytes / NewestByKey::kBytesPerKey, 1024,
-                                            UINT32_MAX - 1)),
-        newest_(keys_max_, keys_expected(files, end)),
+        newest_(memory_bytes, keys_expected(files, end)),
         seed_(seed),
         step_(step),
         end_(end) {}
@@ -214,7 +215,7 @@ class Finder {
 
   // Half of the keys are left for another turn.
   void make_room(Part& part) {
-    while (newest_.candidates().size() > keys_max_ / 2) {
+    while (newest_.is_more_than_half_full()) {
       const auto bit = part.mask + 1;
       parts_.push_back({.mask = part.mask | bit, .residue = part.residue | bit});
       part.mask |= bit;
@@ -239,7 +240,6 @@ class Finder {
   const LogId& log_id_;
   const std::vector<SealedFile>& files_;
   const DropRule& rule_;
-  const std::uint64_t keys_max_;
   NewestByKey newest_;
   const std::uint64_t seed_;
   const CompactionStep& step_;

@@ -63,7 +63,7 @@ class SegmentRangeReader {
   const RangeEnd end_;
   FrameWalker walker_;
   FrameRecords records_;
-  // Filled in where it stays: copies of it took a tenth of a compaction.
+  // Filled in where it stays: copies of it took some 8 % of a compaction.
   RangeRecord record_;
   std::size_t file_ = 0;
   std::uint64_t records_read_ = 0;
