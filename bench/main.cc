@@ -26,6 +26,7 @@ struct Arguments {
   bool codecs = false;
   bool list = false;
   std::vector<std::string> rows;
+  std::vector<std::string> without;
   std::string json;
   std::string markdown;
   std::string plots;
@@ -38,6 +39,9 @@ struct Arguments {
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--quick", arguments.quick, "Seconds instead of minutes: a look, no measurement");
   app.add_option("--rows", arguments.rows, "Only these rows, separated by commas")
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  app.add_option("--without", arguments.without, "Leave out these subjects of all rows")
       ->delimiter(',')
       ->type_name("NAME,...");
   app.add_option("--json", arguments.json, "Write the results as JSON")->type_name("FILE");
@@ -108,7 +112,11 @@ bool run_rows(const Arguments& arguments, const Heading& heading,
   std::vector<RowResult> results;
   for (const RowKind& kind : kinds) {
     std::fflush(stdout);
-    results.push_back(run(kind.make(setting)));
+    Row row = kind.make(setting);
+    std::erase_if(row.subjects, [&](const Subject& subject) {
+      return std::ranges::find(arguments.without, subject.name) != arguments.without.end();
+    });
+    results.push_back(run(row));
     const std::string table = "\n" + as_markdown(results.back());
     fmt::print("{}", table);
     markdown += table;
