@@ -28,7 +28,8 @@ def run_tests(profiles, jobs):
     for old in profiles.iterdir():
         old.unlink()
     # %c: mapped, so that nothing has to be written at a process's end. %p: a file for each, because
-    # one that begins with another's file takes back what is counted in it meanwhile.
+    # one that begins with another's file takes back what is counted in it meanwhile. (So counts are
+    # lost where a process's id comes back: let nothing else run that starts thousands.)
     environment = dict(os.environ, LLVM_PROFILE_FILE=str(profiles / "%p-%m%c.profraw"))
     # What programs without counted code say of that is of no interest.
     tests = subprocess.run(["ctest", "--preset", "coverage", "--parallel", jobs, "--quiet",

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "testing/is_sanitized.h"
 #include "testing/reference_model.h"
 #include "testing/simulated_disk.h"
 
@@ -16,11 +17,7 @@ namespace nori::testing {
 
 /// Under a sanitizer, which takes ten times as long, one in so many crash points is tried; else
 /// each.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr std::uint64_t kCrashPointStride = 7;
-#else
-inline constexpr std::uint64_t kCrashPointStride = 1;
-#endif
+inline constexpr std::uint64_t kCrashPointStride = kIsSanitized ? 7 : 1;
 
 /// How a machine dies.
 struct CrashForm {

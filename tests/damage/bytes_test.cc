@@ -31,6 +31,7 @@
 
 #include "format/ring_header.h"
 #include "segment/segment_name.h"
+#include "testing/is_sanitized.h"
 #include "tests/damage/small_log.h"
 
 namespace nori::damage_tests {
@@ -39,11 +40,7 @@ namespace {
 using testing::SimulatedDisk;
 
 // Under a sanitizer one in so many alterations is tried.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t kStride = 13;
-#else
-constexpr std::uint64_t kStride = 1;
-#endif
+constexpr std::uint64_t kStride = testing::kIsSanitized ? 13 : 1;
 // Around a frame's end, in bytes: its header and some more.
 constexpr std::uint64_t kNearBytes = 48;
 // Of the bytes that are zero one in so many is tried, with one bit.

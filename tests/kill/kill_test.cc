@@ -23,6 +23,7 @@
 
 #include "nori/verify.h"
 #include "nori/wal.h"
+#include "testing/is_sanitized.h"
 #include "tests/writer/log_check.h"
 #include "tests/writer/workload.h"
 #include "tests/writer/writer_process.h"
@@ -36,11 +37,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 // Of each writer. With those of the other tests 500 in all.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kKills = 5;
-#else
-constexpr int kKills = 26;
-#endif
+constexpr int kKills = testing::kIsSanitized ? 5 : 26;
 
 // A log that is written, killed and looked at. In the build folder: /tmp may be no real disk.
 class KillTest : public ::testing::Test {
@@ -341,13 +338,9 @@ TEST_F(KillTest, AnAppendHeldInTheMiddleOfItsCopyLeavesNoHoleBeforeAReturnedOne)
   }
 }
 
-// What the child does allocates. g++ 12's address sanitizer lets a child inherit the locks of its
-// allocator as other threads hold them, so that such a child may wait for ever, whatever it runs.
-using KillForkNoAsanTest = KillTest;
-
 // A child made by fork() has the parent's Wal: everything it asks answers `closed`, the parent goes
 // on, and the child does not hold the lock when the parent is dead.
-TEST_F(KillForkNoAsanTest, AForkedChildCanNeitherUseTheLogNorKeepIt) {
+TEST_F(KillTest, AForkedChildCanNeitherUseTheLogNorKeepIt) {
   options_.act = "fork";
   ++options_.life;
   WriterProcess writer(options_);
@@ -377,7 +370,7 @@ TEST_F(KillForkNoAsanTest, AForkedChildCanNeitherUseTheLogNorKeepIt) {
   verify_all();
 }
 
-TEST_F(KillForkNoAsanTest, ForkingInTheMiddleOfAppendsHarmsNothing) {
+TEST_F(KillTest, ForkingInTheMiddleOfAppendsHarmsNothing) {
   options_.act = "fork_often";
   options_.threads = 2;
   for (const auto* policy : {"os", "batch", "always"}) {

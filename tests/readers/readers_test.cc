@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "nori/wal.h"
+#include "testing/is_sanitized.h"
 #include "tests/readers/numbered_records.h"
 
 namespace nori::readers_tests {
@@ -29,11 +30,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t kSlowness = 8;
-#else
-constexpr std::uint64_t kSlowness = 1;
-#endif
+constexpr std::uint64_t kSlowness = testing::kIsSanitized ? 8 : 1;
 // Nothing here takes nearly as long, unless it hangs.
 constexpr seconds kTooLong{30};
 
