@@ -199,6 +199,27 @@ TEST(OrderedIndexTest, KeysThatComeInOrderFillTheLeaves) {
   EXPECT_LT(index.memory_bytes(), 100'000U * 19);  // 16 are two pointers' worth
 }
 
+// Goal: nobody who chooses the keys makes it high, or many nodes for few keys.
+// Method: keys that are each behind all of a full leaf, and before all that was split off it. Where
+// the full leaf ends is tried.
+TEST(OrderedIndexTest, NoOrderOfKeysMakesItHigh) {
+  for (int end_of_leaf = 150; end_of_leaf < 250; ++end_of_leaf) {
+    OrderedIndex index;
+    for (int i = 100; i < 300; ++i) {
+      (void)index.insert(make("a" + std::to_string(i), ""));
+    }
+    for (std::size_t zeros = 0; zeros < 10; ++zeros) {
+      const auto front = "a" + std::to_string(end_of_leaf) + std::string(zeros, '\0');
+      for (int last = 255; last > 0; --last) {
+        (void)index.insert(make(front + static_cast<char>(last), ""));
+      }
+    }
+    ASSERT_EQ(index.size(), 200U + 10 * 255);
+    ASSERT_LE(index.levels(), 3U) << end_of_leaf;
+    ASSERT_LT(index.memory_bytes(), index.size() * 40) << end_of_leaf;
+  }
+}
+
 // A queue: what is taken out leaves nothing behind.
 TEST(OrderedIndexTest, AQueueThatMovesOnStaysSmall) {
   OrderedIndex index;
