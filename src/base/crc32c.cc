@@ -27,6 +27,19 @@ void clear_vector_uppers() noexcept {
 #endif
 }
 
+// By ISA-L, which counts in int, and does not change what it reads in spite of its signature.
+std::uint32_t crc32c_long(std::uint32_t state, std::span<const std::byte> data) noexcept {
+  constexpr std::size_t kPieceBytesMax = std::size_t{1} << 30;
+  auto* bytes = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(data.data()));
+  std::size_t left = data.size();
+  for (; left > kPieceBytesMax; left -= kPieceBytesMax, bytes += kPieceBytesMax) {
+    state = crc32_iscsi(bytes, static_cast<int>(kPieceBytesMax), state);
+  }
+  state = crc32_iscsi(bytes, static_cast<int>(left), state);
+  clear_vector_uppers();
+  return state;
+}
+
 #if defined(__x86_64__)
 
 // Longer inputs are ISA-L's, which folds 64 bytes at a time.
@@ -34,9 +47,9 @@ constexpr std::size_t kShortBytes = 256;
 
 // Frame headers and small records: here ISA-L's way of setting out costs more than the checksum
 // (append-100: 170 ns an append with it, 120 without).
-__attribute__((target("sse4.2"))) std::uint32_t crc32c_short(std::uint32_t state,
-                                                             const std::byte* from,
-                                                             std::size_t bytes) noexcept {
+__attribute__((target("sse4.2"))) inline std::uint32_t crc32c_short(std::uint32_t state,
+                                                                    const std::byte* from,
+                                                                    std::size_t bytes) noexcept {
   if (bytes < 8) {
     // A record's head, just stored byte by byte: loading more than that at once would wait.
     for (; bytes != 0; --bytes, ++from) {
@@ -45,8 +58,14 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_short(std::uint32_t state
     return state;
   }
   std::uint64_t wide = state;
-  const std::byte* const end_of_words = from + (bytes & ~std::size_t{7});
-  for (; from != end_of_words; from += 8) {
+  // Four at a time: of 100 bytes, half of the instructions would be the loop's.
+  for (; bytes >= 32; bytes -= 32, from += 32) {
+    wide = _mm_crc32_u64(wide, load_le<std::uint64_t>(from));
+    wide = _mm_crc32_u64(wide, load_le<std::uint64_t>(from + 8));
+    wide = _mm_crc32_u64(wide, load_le<std::uint64_t>(from + 16));
+    wide = _mm_crc32_u64(wide, load_le<std::uint64_t>(from + 24));
+  }
+  for (; bytes >= 8; bytes -= 8, from += 8) {
     wide = _mm_crc32_u64(wide, load_le<std::uint64_t>(from));
   }
   state = static_cast<std::uint32_t>(wide);
@@ -59,6 +78,15 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_short(std::uint32_t state
     from += 2;
   }
   return (bytes & 1) != 0 ? _mm_crc32_u8(state, std::to_integer<std::uint8_t>(*from)) : state;
+}
+
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_of_pieces_by_cpu(
+    std::uint32_t state, std::span<const std::span<const std::byte>> pieces) noexcept {
+  for (const auto piece : pieces) {
+    state = piece.size() <= kShortBytes ? crc32c_short(state, piece.data(), piece.size())
+                                        : crc32c_long(state, piece);
+  }
+  return state;
 }
 
 __attribute__((target("sse4.2"))) std::uint32_t crc32c_of_words_by_cpu(
@@ -94,22 +122,25 @@ std::uint32_t crc32c_of_words(std::uint32_t crc, std::uint64_t first, std::uint6
 }
 
 std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept {
-  // ISA-L counts in int, and does not change what it reads in spite of its signature.
-  constexpr std::size_t kPieceBytesMax = std::size_t{1} << 30;
-  std::uint32_t state = ~crc;
 #if defined(__x86_64__)
   if (data.size() <= kShortBytes && __builtin_cpu_supports("sse4.2") != 0) [[likely]] {
-    return ~crc32c_short(state, data.data(), data.size());
+    return ~crc32c_short(~crc, data.data(), data.size());
   }
 #endif
-  auto* bytes = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(data.data()));
-  std::size_t left = data.size();
-  for (; left > kPieceBytesMax; left -= kPieceBytesMax, bytes += kPieceBytesMax) {
-    state = crc32_iscsi(bytes, static_cast<int>(kPieceBytesMax), state);
+  return ~crc32c_long(~crc, data);
+}
+
+std::uint32_t crc32c_of_pieces(std::span<const std::span<const std::byte>> pieces) noexcept {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("sse4.2") != 0) [[likely]] {
+    return ~crc32c_of_pieces_by_cpu(~std::uint32_t{0}, pieces);
   }
-  state = crc32_iscsi(bytes, static_cast<int>(left), state);
-  clear_vector_uppers();
-  return ~state;
+#endif
+  std::uint32_t crc = 0;
+  for (const auto piece : pieces) {
+    crc = crc32c(crc, piece);
+  }
+  return crc;
 }
 
 }  // namespace nori

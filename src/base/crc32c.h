@@ -12,6 +12,10 @@ namespace nori {
 /// bijection of its starting value for given data, any number can serve as a seed.
 [[nodiscard]] std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> data) noexcept;
 
+/// The checksum of pieces as if they stood one behind the other.
+[[nodiscard]] std::uint32_t crc32c_of_pieces(
+    std::span<const std::span<const std::byte>> pieces) noexcept;
+
 /// The same of 38 bytes that are in registers: four little-endian words and the low six bytes of
 /// `rest`. What was just stored in pieces cannot be loaded as words before it has reached the
 /// cache.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -75,6 +76,23 @@ TEST(Crc32cTest, CanBeTakenPieceByPiece) {
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
     EXPECT_EQ(crc_of(text.substr(cut), crc_of(text.substr(0, cut))), crc_of(text)) << cut;
   }
+}
+
+// As many bytes as go either way, in pieces that do, some of them empty.
+TEST(Crc32cTest, OfPiecesIsThatOfTheWhole) {
+  std::string text;
+  for (int i = 0; i < 700; ++i) {
+    text.push_back(static_cast<char>(i * 37));
+  }
+  const auto all = as_byte_view(text);
+  for (std::size_t cut = 0; cut <= text.size(); cut += 3) {
+    for (const std::size_t bytes : {0U, 1U, 7U, 40U, 300U}) {
+      const auto end = std::min(cut + bytes, all.size());
+      const std::array pieces = {all.first(cut), all.subspan(cut, end - cut), all.subspan(end)};
+      ASSERT_EQ(crc32c_of_pieces(pieces), crc32c(0, all)) << cut << " " << end;
+    }
+  }
+  EXPECT_EQ(crc32c_of_pieces({}), 0U);
 }
 
 // What makes a place's number fit as a seed: for given bytes, unlike seeds give unlike checksums.

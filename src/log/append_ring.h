@@ -31,15 +31,20 @@ class AppendRing {
                                                                   std::uint64_t ring_bytes);
   [[nodiscard]] std::uint64_t bytes() const noexcept { return data_.size(); }
 
-  /// Copies `bytes` to an address.
+  /// Where [address, address + bytes) is, to be written now; nullptr where it wraps.
+  [[nodiscard]] std::byte* whole(std::uint64_t address, std::uint64_t bytes) noexcept {
+    const auto index = address & mask_;
+    prefetch(address + kPrefetchDistance, bytes);
+    return bytes <= data_.size() - index ? data_.data() + index : nullptr;
+  }
+
+  /// Copies `bytes`, of which there are some, to an address.
   void write(std::uint64_t address, ByteView bytes) noexcept {
     const auto index = address & mask_;
     const auto before_wrap = data_.size() - index;
     prefetch(address + kPrefetchDistance, bytes.size());
     if (bytes.size() <= before_wrap) [[likely]] {
-      if (!bytes.empty()) {
-        std::memcpy(&data_[index], bytes.data(), bytes.size());
-      }
+      std::memcpy(&data_[index], bytes.data(), bytes.size());
       return;
     }
     std::memcpy(&data_[index], bytes.data(), before_wrap);

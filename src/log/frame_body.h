@@ -67,15 +67,7 @@ class FrameBody {
   }
   /// Computed from where the caller has the bytes: what was just copied cannot be loaded in words
   /// before it has reached the cache (docs/performance.md#append).
-  [[nodiscard]] std::uint32_t payload_crc32c() const noexcept {
-    std::uint32_t crc = 0;
-    for (const auto piece : payload_) {
-      if (!piece.empty()) {
-        crc = crc32c(crc, piece);
-      }
-    }
-    return crc;
-  }
+  [[nodiscard]] std::uint32_t payload_crc32c() const noexcept { return crc32c_of_pieces(payload_); }
 
  private:
   std::byte* header_;

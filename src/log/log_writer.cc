@@ -139,20 +139,22 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
     encode_frame_header(header, seed, body.header());
     return store_in_file(body, zeros_behind);
   }
-  // The payload first: copying it need not wait for the checksums.
-  ring_->write(end_ + kFrameHeaderBytes, body.front().subspan(kFrameHeaderBytes));
-  const auto [at, wrapped] = ring_->pieces(end_, kFrameHeaderBytes);
-  if (wrapped.empty()) [[likely]] {
-    encode_frame_header(header, seed, at.data());
+  auto address = end_ + body.front().size();
+  if (auto* const at = ring_->whole(end_, body.front().size()); at != nullptr) [[likely]] {
+    // The payload first: copying it need not wait for the checksums.
+    std::memcpy(at + kFrameHeaderBytes, body.front().data() + kFrameHeaderBytes,
+                body.front().size() - kFrameHeaderBytes);
+    encode_frame_header(header, seed, at);
   } else {
     encode_frame_header(header, seed, body.header());
-    ring_->write(end_, body.front().first(kFrameHeaderBytes));
+    ring_->write(end_, body.front());
   }
-  auto address = end_ + body.front().size();
   preemption_point("copy");
   for (const auto piece : body.rest()) {
-    ring_->write(address, piece);
-    address += piece.size();
+    if (!piece.empty()) {
+      ring_->write(address, piece);
+      address += piece.size();
+    }
   }
   if (zeros_behind != 0) {
     ring_->write_zeros(address, zeros_behind);

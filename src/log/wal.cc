@@ -471,7 +471,24 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
   return writer_owned_.get();
 }
 
-Result<Appended> Wal::Impl::append(const FrameBody& body, Durability durability, bool may_wait) {
+[[gnu::always_inline]] inline Result<Appended> Wal::Impl::append_to(LogWriter& writer,
+                                                                    const FrameBody& body,
+                                                                    Durability durability,
+                                                                    bool may_wait) {
+  auto appended = writer.append(body, may_wait);
+  if (appended &&
+      (durability == Durability::durable || options_.fsync.kind() == FsyncPolicy::Kind::always)) {
+    if (auto committed = writer.commit(appended->end.sequence); !committed) {
+      committed.error().position = appended->position;
+      appended = std::unexpected(std::move(committed).error());
+    }
+  }
+  return appended;  // the only thing returned, so that it is made where the caller has it
+}
+
+[[gnu::always_inline]] inline Result<Appended> Wal::Impl::append(const FrameBody& body,
+                                                                 Durability durability,
+                                                                 bool may_wait) {
   NORI_TRY(check_usable());
   auto* writer = NORI_TRY(this->writer());
   if (!writer->times_next_append()) [[likely]] {
@@ -483,19 +500,6 @@ Result<Appended> Wal::Impl::append(const FrameBody& body, Durability durability,
     observer_->appends.record(watch.elapsed());
   }
   return appended;
-}
-
-Result<Appended> Wal::Impl::append_to(LogWriter& writer, const FrameBody& body,
-                                      Durability durability, bool may_wait) {
-  auto appended = writer.append(body, may_wait);
-  if (appended &&
-      (durability == Durability::durable || options_.fsync.kind() == FsyncPolicy::Kind::always)) {
-    if (auto committed = writer.commit(appended->end.sequence); !committed) {
-      committed.error().position = appended->position;
-      appended = std::unexpected(std::move(committed).error());
-    }
-  }
-  return appended;  // the only thing returned, so that it is made where the caller has it
 }
 
 Result<void> Wal::Impl::sync() {
@@ -1025,21 +1029,19 @@ Result<void> check_batch(const Batch& batch) {
 Result<Appended> Wal::Impl::append(const Record& record, Durability durability, bool may_wait) {
   const EventDelivery told(events());
   FrameBody::Scratch scratch;
-  if (ValuePacker::wants(record, options_)) [[unlikely]] {
-    return append(packer().pack(record, options_, scratch), durability, may_wait);
-  }
-  return append(FrameBody(record, scratch), durability, may_wait);
+  return append(ValuePacker::wants(record, options_) ? packer().pack(record, options_, scratch)
+                                                     : FrameBody(record, scratch),
+                durability, may_wait);
 }
 
 Result<Appended> Wal::Impl::append(const Batch& batch, Durability durability, bool may_wait) {
   NORI_TRY(check_batch(batch));
   const EventDelivery told(events());
   FrameBody::Scratch scratch;
-  if (ValuePacker::wants(batch, options_)) [[unlikely]] {
-    return append(packer().pack(batch, options_, scratch), durability, may_wait);
-  }
-  return append(FrameBody(as_byte_view(batch.encoded()), batch.record_count(), scratch), durability,
-                may_wait);
+  return append(ValuePacker::wants(batch, options_)
+                    ? packer().pack(batch, options_, scratch)
+                    : FrameBody(as_byte_view(batch.encoded()), batch.record_count(), scratch),
+                durability, may_wait);
 }
 
 Result<Appended> Wal::append(const Record& record, Durability durability) {
