@@ -40,9 +40,6 @@ class Reader::Impl {
   [[nodiscard]] static Result<std::unique_ptr<Impl>> open(Source source, const ReadFrom& from,
                                                           ReadOptions options);
 
-  /// The next record into `entry`, which is empty; it stays so at the end. (Filled in where the
-  /// caller has it: copies of what was just stored in pieces wait for the cache.)
-  [[nodiscard]] Result<void> next(std::optional<Entry>& entry);
   [[nodiscard]] Result<std::optional<Entry>> next();
   [[nodiscard]] Result<bool> follow(std::chrono::milliseconds timeout);
   [[nodiscard]] Position position() const noexcept { return position_; }
@@ -61,9 +58,9 @@ class Reader::Impl {
     return {};
   }
   [[nodiscard]] Result<void> unusable() const;
-  [[nodiscard]] Result<void> step(Scrutiny scrutiny, std::optional<Entry>& entry);
+  [[nodiscard]] Result<std::optional<Entry>> step(Scrutiny scrutiny);
   [[nodiscard]] Result<bool> take_frame(Scrutiny scrutiny);
-  [[nodiscard]] Result<void> step_compacted(std::optional<Entry>& entry);
+  [[nodiscard]] Result<std::optional<Entry>> step_compacted();
   [[nodiscard]] Result<bool> go_on_in_compacted(const LogListing& listing);
   [[nodiscard]] Result<void> seek_on();
   bool begin_frame(const WalkedFrame& frame);
