@@ -10,6 +10,7 @@ and fork count too: their counters lie in shared mappings.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -24,13 +25,9 @@ LEFT_OUT = "crash_hunt|CrashedRecoveryTest|instruction_counts|bench_smoke|instal
 
 
 def run_tests(profiles, jobs):
-    profiles.mkdir(exist_ok=True)
-    for old in profiles.iterdir():
-        old.unlink()
-    # %c: mapped, so that nothing has to be written at a process's end. %p: a file for each, because
-    # one that begins with another's file takes back what is counted in it meanwhile. (So counts are
-    # lost where a process's id comes back: let nothing else run that starts thousands.)
-    environment = dict(os.environ, LLVM_PROFILE_FILE=str(profiles / "%p-%m%c.profraw"))
+    shutil.rmtree(profiles, ignore_errors=True)
+    profiles.mkdir()
+    environment = dict(os.environ, NORI_PROFILES=str(profiles))  # scripts/own_profile.sh
     # What programs without counted code say of that is of no interest.
     tests = subprocess.run(["ctest", "--preset", "coverage", "--parallel", jobs, "--quiet",
                             "--output-on-failure", "-E", LEFT_OUT], cwd=ROOT, env=environment,
@@ -42,7 +39,7 @@ def run_tests(profiles, jobs):
 def exported(profiles):
     """What llvm-cov says, as the parsed JSON."""
     merged = BUILD / "coverage.profdata"
-    subprocess.run(["llvm-profdata-19", "merge", "-o", merged, *profiles.glob("*.profraw")], check=True)
+    subprocess.run(["llvm-profdata-19", "merge", "-o", merged, *profiles.glob("*/*.profraw")], check=True)
     first, *others = [path for path in sorted((BUILD / "tests").iterdir())
                       if path.is_file() and os.access(path, os.X_OK)]
     answer = subprocess.run(

@@ -80,6 +80,7 @@ class Map {
     const auto directory = directory_ / "store";
     std::filesystem::create_directories(directory_);
     std::uint64_t from_snapshot = 0;
+    bool was_a_log = false;
     for (int kill = 0; kill <= kKills; ++kill) {
       std::fflush(nullptr);
       const auto process = ::fork();
@@ -100,11 +101,12 @@ class Map {
       options.wal.mode = nori::OpenMode::read_only;
       const auto opened = nori::Store::open(options);
       if (!opened) {
-        if (opened.error().code == nori::ErrorCode::not_a_log && kill == 0) {
+        if (opened.error().code == nori::ErrorCode::not_a_log && !was_a_log && kill < kKills) {
           continue;  // killed before it was one
         }
         return opened.error().message;
       }
+      was_a_log = true;
       from_snapshot += opened->recovery.snapshot ? 1 : 0;
       if (auto wrong = compare(opened->store)) {
         return "after kill " + std::to_string(kill + 1) + ": " + *wrong;

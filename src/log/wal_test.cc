@@ -1646,6 +1646,21 @@ TEST_F(WalDeleteTest, OnAFullDiskWhatHasNoFooterStays) {
   }
 }
 
+// A disk without room for the name of the cursors' lock: no cursor can be written there either, and
+// deleting is what makes room.
+TEST_F(WalDeleteTest, OnADiskWithoutRoomForALockSegmentsAreDeleted) {
+  open();
+  for (int i = 0; i < 2; ++i) {
+    append(3);
+    ok(wal_->rotate());
+  }
+  disk_.fail_nth(On::lock, 0, ENOSPC);
+  EXPECT_EQ(ok(wal_->delete_segments_before(wal_->current_position())), 2U);
+  EXPECT_EQ(disk_.faults_hit(), 1U);
+  append(1);
+  expect_records(6, 7);
+}
+
 TEST_F(WalDeleteTest, ADeletedSegmentStaysReadableToWhoIsInIt) {
   options_.ring_bytes = WalOptions::kNoRing;  // which may have the next one's records, too
   open();
@@ -2128,6 +2143,23 @@ TEST_F(WalFullDiskTest, WithoutARingAWriteThatCannotBeTakenBackIsAFailure) {
     EXPECT_GE(recovery_.next_sequence, 3U);
     EXPECT_LE(recovery_.next_sequence, 4U);
   }
+}
+
+// What a refused append wrote is taken back, and somebody else takes the space.
+TEST_F(WalFullDiskTest, WithoutARingSpaceThatWasGivenBackMayBeGone) {
+  options_.ring_bytes = WalOptions::kNoRing;
+  open();
+  append(3);
+  disk_.fail_nth(On::write, 0, ENOSPC);
+  disk_.fail_nth(On::allocate, 0, ENOSPC);
+  EXPECT_EQ(code_of(wal_->append(Record::put("large", std::string(30'000, 'x')))), "no_space");
+  EXPECT_EQ(disk_.faults_hit(), 2U);
+  EXPECT_FALSE(wal_->stats().failure);
+  expect_records(0, 3);
+  append(3);
+  ok(wal_->sync());
+  open_after_power_cut();
+  expect_records(0, 6);
 }
 
 // Damage that comes to light when there is room again is told, and nothing is written.

@@ -84,6 +84,17 @@ class ForgedTest : public ::testing::Test {
     EXPECT_TRUE(is_prefix(reading.records, written_));
     expect_damage_verified(segment_id, offset, reason);
   }
+  // The same for a frame that only who reads its records finds to be damaged, at this one of them.
+  void expect_read_up_to(const LogMap::Frame& frame, std::uint64_t records,
+                         std::string_view reason) {
+    const auto reading = read_small_log(*disk_, Verification::tail);
+    ASSERT_TRUE(reading.error) << reading.records.size();
+    EXPECT_EQ(reading.error->code, ErrorCode::damaged) << reading.error->message;
+    EXPECT_NE(reading.error->message.find(reason), std::string::npos) << reading.error->message;
+    EXPECT_EQ(reading.records.size(), records);
+    EXPECT_TRUE(is_prefix(reading.records, written_));
+    expect_damage_verified(frame.segment_id, frame.offset, "the frame's records are malformed");
+  }
   void expect_damage_verified(std::uint64_t segment_id, std::uint64_t offset,
                               std::string_view reason) {
     for (const std::uint32_t threads : {1, 2}) {
@@ -120,6 +131,35 @@ TEST_F(ForgedTest, ARotationThatSkipsASegmentIsDamage) {
                  rotation.header.first_sequence);
 }
 
+TEST_F(ForgedTest, ARotationThatLeadsNowhereIsDamage) {
+  const auto rotation = frame_of(FrameKind::rotation, 0);
+  put_frame(rotation, ByteView(payload_of(rotation)).first(kRotationPayloadBytes - 1));
+  expect_damaged(rotation.segment_id, rotation.offset, "does not lead to the next segment",
+                 rotation.header.first_sequence);
+}
+
+// Frames whose checksums match and whose payloads are not the records that their headers tell of.
+TEST_F(ForgedTest, APayloadOfOtherRecordsIsDamage) {
+  const auto batch = *std::ranges::find_if(map_.frames, [](const LogMap::Frame& frame) {
+    return frame.header.kind == FrameKind::records && frame.header.record_count > 1;
+  });
+  const auto first = batch.header.first_sequence;
+  {
+    auto payload = payload_of(batch);
+    payload.front() = std::byte{0xff};
+    const auto kept = bytes_of(batch.segment_id);
+    put_frame(batch, payload);
+    expect_read_up_to(batch, first, fmt::format("record {} is malformed", first));
+    put(batch.segment_id, kept);
+  }
+  // One less than there are.
+  auto fewer = batch;
+  --fewer.header.record_count;
+  put_frame(fewer, payload_of(batch));
+  const auto behind = first + fewer.header.record_count;
+  expect_read_up_to(batch, behind, fmt::format("record {} is malformed", behind));
+}
+
 // A segment of the log says how much it holds: none of it may be another number.
 TEST_F(ForgedTest, AFooterThatTellsOtherNumbersIsDamage) {
   const std::function<void(SegmentSummary&)> changes[] = {
@@ -153,6 +193,15 @@ TEST_F(ForgedTest, ACloseFrameOfAnotherPlaceIsNoClose) {
   const auto encoded = encode_summary(summary);
   std::ranges::copy(as_byte_view(encoded), payload.begin());
   put_frame(close, payload);
+  const auto reading = read_small_log(*disk_, Verification::tail);
+  EXPECT_FALSE(reading.error) << reading.error->message;
+  EXPECT_TRUE(same(reading.records, written_));
+  EXPECT_GT(reading.recovery.segments_scanned, 0U) << "it was not believed";
+}
+
+TEST_F(ForgedTest, ACloseFrameThatSaysNothingIsNoClose) {
+  const auto close = frame_of(FrameKind::close, 2);
+  put_frame(close, Bytes(close.header.payload_bytes));
   const auto reading = read_small_log(*disk_, Verification::tail);
   EXPECT_FALSE(reading.error) << reading.error->message;
   EXPECT_TRUE(same(reading.records, written_));
@@ -215,33 +264,44 @@ TEST_F(ForgedTest, BehindDamageNoGhostIsRead) {
   EXPECT_TRUE(same(reading.records_skipping, written_)) << reading.records_skipping.size();
 }
 
-// The ring's frames are smaller than the ring: a header that says otherwise is no frame.
-TEST_F(ForgedTest, AFrameLargerThanItsRingIsNone) {
-  disk_ = make_small_log(Ending::process_died);
-  written_ = read_small_log(*disk_, Verification::all).records;
-  auto ring = *disk_->read_file("log/ring");
-  const auto text = as_text(ring);
-  const auto at = text.find("j10");
-  ASSERT_NE(at, std::string_view::npos);
-  // The only place of the ring's segment whose header is valid there.
-  const auto map = LogMap::of(*disk_);
-  const auto& segment = map.segments.back();
-  const auto offset = written_[written_.size() - 2].position.offset;
-  const auto index = 8192 + ((segment.header.ring_base + offset) & (64 * kKiB - 1));
-  const auto seed = place_seed(segment.header.seed(), offset);
-  auto header = decode_frame_header(ByteView(ring).subspan(index), seed);
-  ASSERT_TRUE(header);
-  ASSERT_LT(at - index, 60U);
-  header->payload_bytes = 64 * kKiB;
-  encode_frame_header(*header, seed, &ring[index]);
-  ASSERT_TRUE(disk_->write_file("log/ring", ring));
-  const auto reading = read_small_log(*disk_, Verification::all);
-  EXPECT_FALSE(reading.error) << reading.error->message;
-  EXPECT_EQ(reading.records.size(), written_.size() - 2);
-  EXPECT_TRUE(is_prefix(reading.records, written_));
-  const auto opened = Wal::open(options_on(*disk_));
-  ASSERT_TRUE(opened) << opened.error().message;
-  EXPECT_EQ(opened->recovery.next_sequence, written_.size() - 2);
+// The ring's frames are smaller than the ring, and a rotation there leads to the next segment: a
+// header that says otherwise is no frame of the log.
+TEST_F(ForgedTest, AFrameThatTheRingCannotHoldIsNone) {
+  const std::function<void(FrameHeader&)> changes[] = {
+      [](FrameHeader& header) { header.payload_bytes = 64 * kKiB; },
+      [](FrameHeader& header) {
+        header.kind = FrameKind::rotation;
+        header.record_count = 0;
+      },
+  };
+  for (const auto& change : changes) {
+    SCOPED_TRACE(&change - changes);
+    disk_ = make_small_log(Ending::process_died);
+    written_ = read_small_log(*disk_, Verification::all).records;
+    auto ring = *disk_->read_file("log/ring");
+    const auto text = as_text(ring);
+    const auto at = text.find("j10");
+    ASSERT_NE(at, std::string_view::npos);
+    // The only place of the ring's segment whose header is valid there.
+    const auto map = LogMap::of(*disk_);
+    const auto& segment = map.segments.back();
+    const auto offset = written_[written_.size() - 2].position.offset;
+    const auto index = 8192 + ((segment.header.ring_base + offset) & (64 * kKiB - 1));
+    const auto seed = place_seed(segment.header.seed(), offset);
+    auto header = decode_frame_header(ByteView(ring).subspan(index), seed);
+    ASSERT_TRUE(header);
+    ASSERT_LT(at - index, 60U);
+    change(*header);
+    encode_frame_header(*header, seed, &ring[index]);
+    ASSERT_TRUE(disk_->write_file("log/ring", ring));
+    const auto reading = read_small_log(*disk_, Verification::all);
+    EXPECT_FALSE(reading.error) << reading.error->message;
+    EXPECT_EQ(reading.records.size(), written_.size() - 2);
+    EXPECT_TRUE(is_prefix(reading.records, written_));
+    const auto opened = Wal::open(options_on(*disk_));
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_EQ(opened->recovery.next_sequence, written_.size() - 2);
+  }
 }
 
 // A ring that somebody has copied here holds nothing of this log.

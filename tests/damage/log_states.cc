@@ -234,8 +234,9 @@ void close_again(SimulatedDisk& disk) {
 }
 
 // Goes on with a frame that ends `before` bytes before what recovery writes at once does, when it
-// writes the segment again from its first frame, and with a small one; in the ring alone.
-Alter go_on_to(std::uint64_t before, bool and_another) {
+// writes the segment again from its first frame, and with one that has a value of `then` bytes; in
+// the ring alone.
+Alter go_on_to(std::uint64_t before, std::optional<std::size_t> then) {
   return [=](SimulatedDisk& disk) {
     constexpr std::uint64_t kWriteBytes = 256 * kKiB;
     auto options = options_on(disk);
@@ -251,8 +252,8 @@ Alter go_on_to(std::uint64_t before, bool and_another) {
     const auto large = opened->wal.append(Record::put("m", value));
     ASSERT_TRUE(large) << large.error().message;
     ASSERT_EQ(large->end.offset, end);
-    if (and_another) {
-      ASSERT_TRUE(opened->wal.append(Record::put("n", "")));
+    if (then) {
+      ASSERT_TRUE(opened->wal.append(Record::put("n", std::string(*then, 'n'))));
     }
     disk.crash_process();
   };
@@ -337,9 +338,10 @@ const std::vector<LogState>& more_log_states() {
 
 const std::vector<LogState>& states_to_write_again() {
   static const std::vector<LogState> states = {
-      {.name = "HeaderOnBothSides", .alter = go_on_to(20, true)},
-      {.name = "PaddingOnBothSides", .alter = go_on_to(20, false)},
-      {.name = "PaddingToTheEnd", .alter = go_on_to(100, false)},
+      {.name = "HeaderOnBothSides", .alter = go_on_to(20, 0)},
+      {.name = "PayloadOnBothSides", .alter = go_on_to(1000, 2000)},
+      {.name = "PaddingOnBothSides", .alter = go_on_to(20, std::nullopt)},
+      {.name = "PaddingToTheEnd", .alter = go_on_to(100, std::nullopt)},
   };
   return states;
 }

@@ -33,8 +33,8 @@ struct LogState {
 /// has in memory all at once. Each call to them costs milliseconds.
 [[nodiscard]] const std::vector<LogState>& more_log_states();
 
-/// Killed processes' logs, of which recovery writes more than one write's bytes again: a header,
-/// padding's header and its zeros lie on both sides of where a write ends.
+/// Killed processes' logs, of which recovery writes more than one write's bytes again: a header, a
+/// payload, padding's header and its zeros lie on both sides of where a write ends.
 [[nodiscard]] const std::vector<LogState>& states_to_write_again();
 
 }  // namespace nori::damage_tests
