@@ -11,7 +11,7 @@
 namespace nori {
 namespace {
 
-// More threads than cores, so that some sleep while they wait.
+// More threads than cores, so that some nap while they wait.
 TEST(BackoffMutexThreadsTest, OneThreadAtATime) {
   constexpr int kThreads = 8;
   constexpr std::uint64_t kTimes = 20'000;
@@ -31,8 +31,8 @@ TEST(BackoffMutexThreadsTest, OneThreadAtATime) {
   EXPECT_EQ(count, kThreads * kTimes);
 }
 
-// Held for long enough that all others sleep: each unlock wakes one, until all were there.
-TEST(BackoffMutexThreadsTest, EverySleeperIsWoken) {
+// Held for long enough that all others nap, as long as they ever do.
+TEST(BackoffMutexThreadsTest, WhoNapsGoesOn) {
   constexpr int kThreads = 8;
   BackoffMutex mutex;
   int count = 0;
