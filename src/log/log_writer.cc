@@ -411,25 +411,71 @@ Result<std::uint64_t> LogWriter::allocate_step(io::File& file, std::uint64_t fro
   return least;
 }
 
-// Prepares next.tmp with space for `bytes`.
+// Makes next.tmp with space for `most` bytes, or for `least`. With grow_mutex_.
+Result<LogWriter::NextFile> LogWriter::prepare_next_file(std::uint64_t least, std::uint64_t most) {
+  NextFile next;
+  next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
+  next.allocated = NORI_TRY(allocate_step(*next.file, 0, least, most));
+  return next;
+}
+
+// The file that was prepared ahead, or one with space for `bytes`.
 Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
   next.limit = segment_bytes_;
-  auto prepared = [&]() -> Result<void> {
-    next.file = NORI_TRY(directory_.open(kNextSegmentName, io_.mode.access, io::Creation::replace));
-    next.allocated = NORI_TRY(
-        allocate_step(*next.file, 0, bytes, std::max(bytes, std::min(step_bytes_, next.limit))));
-    return {};
-  }();
-  observer_->note_space(SpaceNeed::placing, prepared);
-  if (prepared) {
-    return {};
+  auto prepared = std::exchange(next_file_, std::nullopt);
+  if (!prepared || prepared->allocated < bytes) {
+    auto made = prepare_next_file(bytes, std::max(bytes, std::min(step_bytes_, next.limit)));
+    observer_->note_space(SpaceNeed::placing, made);
+    if (!made) {
+      if (made.error().code != ErrorCode::no_space) {
+        return fail(std::move(made).error());
+      }
+      static_cast<void>(directory_.remove(kNextSegmentName));
+      return std::unexpected(std::move(made).error());
+    }
+    prepared = *std::move(made);
   }
-  if (prepared.error().code != ErrorCode::no_space) {
-    return fail(std::move(prepared).error());
+  next.file = std::move(prepared->file);
+  next.allocated = prepared->allocated;
+  return {};
+}
+
+// Allocates the segment's next step, or prepares the next one's file, so that appends of a log that
+// grows fast do not wait for it. What fails here, fails again where it is needed.
+void LogWriter::prepare_ahead() {
+  const std::lock_guard growing(grow_mutex_);
+  std::unique_lock place(place_mutex_);
+  const auto end = end_ - placing_.ring_base;
+  const auto from = placing_.allocated;
+  const auto to = std::min(from + step_bytes_, placing_.limit);
+  if (step_bytes_ < kStepBytesMax || turn_->failed.load() ||
+      end + std::min(kStepBytesMax, placing_.limit / 2) < from) {
+    return;
   }
-  next.file.reset();
-  static_cast<void>(directory_.remove(kNextSegmentName));
-  return prepared;
+  bool is_made = true;
+  if (to > from) {
+    const auto file = placing_.file;
+    place.unlock();
+    is_made = file->allocate(from, to - from).has_value();
+    place.lock();
+    if (is_made) {
+      placing_.allocated = to;
+      room_end_ = allocated_room();
+      update_place_limit();
+    }
+  } else if (!cut_ && !next_file_) {
+    place.unlock();
+    const auto bytes = std::min(step_bytes_, segment_bytes_);
+    if (auto made = prepare_next_file(bytes, bytes); made) {
+      next_file_ = *std::move(made);
+    } else {
+      static_cast<void>(directory_.remove(kNextSegmentName));
+      is_made = false;
+    }
+  }
+  if (!is_made) {
+    step_bytes_ = kStepBytesMin;  // not again before appends have found room for as much
+  }
 }
 
 // Ends the placing segment in a rotation frame and goes on in a new one, with room for a frame.

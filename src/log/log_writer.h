@@ -110,6 +110,11 @@ class LogWriter {
     SegmentSummary summary;
     std::shared_ptr<io::File> next_file;
   };
+  // next.tmp, with space.
+  struct NextFile {
+    std::shared_ptr<io::File> file;
+    std::uint64_t allocated = 0;
+  };
   // The segment that is being flushed. Belongs to the turn.
   struct Flushing {
     std::uint64_t id = 0;
@@ -162,6 +167,8 @@ class LogWriter {
                                            std::uint64_t frame_bytes);
   [[nodiscard]] Result<void> cut_back(io::File& file, std::uint64_t end);
   [[nodiscard]] Result<void> open_next_file(std::uint64_t bytes, Placing& next);
+  [[nodiscard]] Result<NextFile> prepare_next_file(std::uint64_t least, std::uint64_t most);
+  void prepare_ahead();
   /// Allocates [from, most), or [from, least) on a disk that lacks the space. Returns the end. With
   /// grow_mutex_ held.
   [[nodiscard]] Result<std::uint64_t> allocate_step(io::File& file, std::uint64_t from,
@@ -210,7 +217,8 @@ class LogWriter {
   std::uint64_t large_bytes_ = kRecordsPerFrameMax;
 
   std::mutex grow_mutex_;
-  std::uint64_t step_bytes_;  ///< Of the next allocation. Guarded by grow_mutex_.
+  std::uint64_t step_bytes_;           ///< Of the next allocation. Guarded by grow_mutex_.
+  std::optional<NextFile> next_file_;  ///< Prepared ahead. Guarded by grow_mutex_.
 
   const std::shared_ptr<FlushTurn> turn_;
   Flushing flushing_;

@@ -360,6 +360,9 @@ Result<void> LogWriter::write_close_frame() {
   }
   NORI_TRY(sync_file());
   if (ring_ != nullptr) {
+    if (std::exchange(next_file_, std::nullopt)) {
+      static_cast<void>(directory_.remove(kNextSegmentName));  // else the next opening does
+    }
     if (auto removed = directory_.remove(kRingName); !removed) {
       return fail(std::move(removed).error());
     }
@@ -414,6 +417,7 @@ std::optional<Clock::time_point> LogWriter::background_step() {
       has_failed = !with_turn(Flush::durable);
     } else if (writes_behind) {
       has_failed = !with_turn(Flush::whole_blocks);
+      prepare_ahead();
     } else {
       zero_ahead();
     }
