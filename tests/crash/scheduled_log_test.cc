@@ -2,9 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "nori/wal.h"
 #include "testing/recovered_log.h"
@@ -14,6 +19,7 @@
 namespace nori::crash_tests {
 namespace {
 
+using testing::Operation;
 using testing::Schedule;
 using testing::SimulatedDisk;
 
@@ -43,6 +49,34 @@ TEST(ScheduledLogNoAsanTest, TheDurableMarkNeverGoesBack) {
       }
     }),
               "");
+  }
+}
+
+// A failure outside of the turn, while that goes from one to the next.
+TEST(ScheduledLogNoAsanTest, AFailureIsToldToEachWhoWaits) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    // Where somebody is not told, all of it stays.
+    const auto disk = std::make_shared<SimulatedDisk>(seed);
+    auto options = testing::small_options();
+    options.file_system = disk.get();
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    const auto wal = std::make_shared<Wal>(std::move(opened->wal));
+    ASSERT_TRUE(wal->append(Record::put("first", "")));
+    disk->fail_nth({Operation::create, Operation::allocate}, seed % 4, EIO);
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([disk, wal] {
+      std::vector<std::jthread> threads;
+      for (int thread = 0; thread < 5; ++thread) {
+        threads.emplace_back([&] {
+          const std::string value(5000, 'v');
+          while (wal->append(Record::put("key", value), Durability::durable)) {
+          }
+        });
+      }
+    }),
+              "")
+        << "seed " << seed;
   }
 }
 
