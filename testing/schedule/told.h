@@ -66,7 +66,7 @@ class Told {
   [[nodiscard]] Sequence settled_end() const;
   [[nodiscard]] bool has_deleted() const noexcept { return delete_begun_ != 0; }
   /// An append that goes straight to its segment, where its write finds no space, was visible until
-  /// it answered so. Who has seen it is in a place that belongs to others now.
+  /// it answered so. Who has seen it is in a place that belongs to others now: a known limit.
   [[nodiscard]] bool has_taken_back() const noexcept { return has_taken_back_; }
 
   /// `found` is what `crash` has left: `reference`, which is as `earlier` was, learns of this life.
