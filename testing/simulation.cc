@@ -89,36 +89,6 @@ Step random_derived_step(Random& random) {
   }
 }
 
-Fault random_fault(Random& random) {
-  struct Kind {
-    OperationSet operations;
-    int system_errno;
-    bool drops_pages = false;
-  };
-  static constexpr Kind kKinds[] = {
-      {Operation::write, EIO},
-      {Operation::write, ENOSPC},
-      {Operation::durable_write, EIO, true},
-      {Operation::sync, EIO},
-      {Operation::sync, EIO, true},
-      {Operation::sync, ENOSPC, true},
-      {Operation::directory_sync, EIO},
-      {Operation::allocate, ENOSPC},
-      {Operation::truncate, EIO},
-      {{Operation::create, Operation::open}, EMFILE},
-      {Operation::rename, EIO},
-      {Operation::remove, EIO},
-      {{Operation::read, Operation::status, Operation::list}, EIO},
-      {{Operation::map, Operation::lock}, ENOMEM},
-  };
-  const auto& kind = kKinds[random.below(std::size(kKinds))];
-  return {.operations = kind.operations,
-          .after = random.below(random.coin() ? 4 : 30),
-          .system_errno = kind.system_errno,
-          .repeat = random.coin() ? Repeat::once : Repeat::forever,
-          .drops_pages = kind.drops_pages};
-}
-
 Life random_life(Random& random, IoMode io, bool has_derived) {
   constexpr FsyncPolicy::Kind kPolicies[] = {FsyncPolicy::Kind::os, FsyncPolicy::Kind::batch,
                                              FsyncPolicy::Kind::os, FsyncPolicy::Kind::always};
@@ -246,6 +216,36 @@ std::string look_at_damaged(SimulatedDisk& disk, WalOptions options,
 }
 
 }  // namespace
+
+Fault random_fault(Random& random) {
+  struct Kind {
+    OperationSet operations;
+    int system_errno;
+    bool drops_pages = false;
+  };
+  static constexpr Kind kKinds[] = {
+      {Operation::write, EIO},
+      {Operation::write, ENOSPC},
+      {Operation::durable_write, EIO, true},
+      {Operation::sync, EIO},
+      {Operation::sync, EIO, true},
+      {Operation::sync, ENOSPC, true},
+      {Operation::directory_sync, EIO},
+      {Operation::allocate, ENOSPC},
+      {Operation::truncate, EIO},
+      {{Operation::create, Operation::open}, EMFILE},
+      {Operation::rename, EIO},
+      {Operation::remove, EIO},
+      {{Operation::read, Operation::status, Operation::list}, EIO},
+      {{Operation::map, Operation::lock}, ENOMEM},
+  };
+  const auto& kind = kKinds[random.below(std::size(kKinds))];
+  return {.operations = kind.operations,
+          .after = random.below(random.coin() ? 4 : 30),
+          .system_errno = kind.system_errno,
+          .repeat = random.coin() ? Repeat::once : Repeat::forever,
+          .drops_pages = kind.drops_pages};
+}
 
 Simulation random_simulation(std::uint64_t seed) {
   Random random(seed);

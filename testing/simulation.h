@@ -15,6 +15,7 @@
 #include "nori/options.h"
 #include "testing/crash_points.h"
 #include "testing/fault_plan.h"
+#include "testing/random.h"
 #include "testing/workload.h"
 
 namespace nori::testing {
@@ -50,6 +51,9 @@ struct Simulation {
 
 /// The simulation of a seed: the same for every run of this version.
 [[nodiscard]] Simulation random_simulation(std::uint64_t seed);
+
+/// A failure of some call, soon.
+[[nodiscard]] Fault random_fault(Random& random);
 
 /// Lives them all. After each crash the log is read as it lies, and compared; after the last one it
 /// is opened, continued and closed as well. Returns what is wrong, with the life it was found in,

@@ -272,8 +272,9 @@ void LogWriter::set_durable(Sequence sequence, std::uint64_t address) {
     const std::lock_guard mark(mark_mutex_);
     durable_position_ = {
         .segment_id = flushing_.id, .offset = address - flushing_.ring_base, .sequence = sequence};
+    // Within: whoever was told the one finds no less in the other.
+    turn_->durable.store(sequence, std::memory_order_release);
   }
-  turn_->durable.store(sequence, std::memory_order_release);
   if (ring_ != nullptr) {
     ring_->set_mark({.durable_mark = sequence, .segment_id = flushing_.id});
   }

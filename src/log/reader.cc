@@ -247,14 +247,17 @@ Result<bool> Reader::Impl::take_frame(Scrutiny scrutiny) {
     }
     walked_frame_ = *frame;
     if (begin_frame(walked_frame_)) {
-      if (options_.visible == Visible::durable && !NORI_TRY(is_visible(frame->header))) {
+      if (options_.visible == Visible::appended) {
+        return true;
+      }
+      auto visible = is_visible(frame->header);
+      if (!visible || !*visible) {
         payload_left_ = {};
         compacted_.reset();
         next_in_frame_ = frame_end_sequence_;
-        walker_.seek(before);  // and read it again next time
-        return false;
+        walker_.seek(before);  // and read it again next time, also where that was an error
       }
-      return true;
+      return visible;
     }
   }
 }

@@ -1309,6 +1309,37 @@ TEST_F(WalReadTest, ADurableReaderStopsAtTheMark) {
   EXPECT_EQ(read_rest(reader).size(), 2U);
 }
 
+// A record that it could not find out about is not the next one all the same.
+TEST_F(WalReadTest, ADurableReaderStopsAtTheMarkAlsoAfterAnError) {
+  options_.io = IoMode::buffered;
+  for (const auto ring_bytes : {options_.ring_bytes, WalOptions::kNoRing}) {
+    options_.ring_bytes = ring_bytes;
+    options_.directory = fmt::format("log-{}", ring_bytes);
+    open();
+    append(1);
+    ok(wal_->sync());
+    append(2);
+    bool has_failed = true;
+    for (std::uint64_t calls = 0; has_failed; ++calls) {
+      auto reader = ok(wal_->read_from(begin_of_log, {.visible = Visible::durable}));
+      using testing::Operation;
+      disk_.fail_nth({Operation::open, Operation::read, Operation::status, Operation::list}, calls,
+                     EIO);
+      Sequence next = 0;
+      has_failed = false;
+      for (int tries = 0; tries < 4; ++tries) {
+        const auto entry = reader.next();
+        has_failed = has_failed || !entry;
+        if (entry && *entry) {
+          ASSERT_EQ((*entry)->sequence, next++);
+        }
+      }
+      ASSERT_EQ(next, 1U);
+      disk_.clear_faults();
+    }
+  }
+}
+
 TEST_F(WalReadTest, FollowWaitsAsLongAsItIsTold) {
   open();
   append(1);
