@@ -340,6 +340,8 @@ class Scanner {
         NORI_TRY(SegmentReader::open_if_there(directory_, scan_.listing.file_of(id).value_or(id)));
     if (segment != nullptr && segment->header_fits() && segment->header()->log_id == scan_.log_id) {
       start = start_of(*segment->header());
+      // A segment is made when all before it is durable.
+      scan_.durable_mark = std::max(scan_.durable_mark, segment->header()->durable_mark);
     }
     if (!scan_.segments_to_rewrite.empty()) {
       scan_.segments_to_rewrite.back().summary = scan_.end_summary.summary();

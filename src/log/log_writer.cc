@@ -440,16 +440,17 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
   return {};
 }
 
-// Allocates the segment's next step, or prepares the next one's file, so that appends of a log that
-// grows fast do not wait for it. What fails here, fails again where it is needed.
+// Allocates the segment's next step, or prepares the next one's file, so that appends do not wait
+// for it; once the log has grown, so that a small one stays small. What fails here, fails again
+// where it is needed.
 void LogWriter::prepare_ahead() {
   const std::lock_guard growing(grow_mutex_);
   std::unique_lock place(place_mutex_);
+  const auto step_bytes_max = std::min(kStepBytesMax, segment_bytes_);
   const auto end = end_ - placing_.ring_base;
   const auto from = placing_.allocated;
   const auto to = std::min(from + step_bytes_, placing_.limit);
-  if (step_bytes_ < kStepBytesMax || turn_->failed.load() ||
-      end + std::min(kStepBytesMax, placing_.limit / 2) < from) {
+  if (step_bytes_ < step_bytes_max || turn_->failed.load() || end + step_bytes_max / 2 < from) {
     return;
   }
   bool is_made = true;

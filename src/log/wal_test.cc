@@ -2193,6 +2193,27 @@ TEST_F(WalFullDiskTest, WithoutARingSpaceThatWasGivenBackMayBeGone) {
   expect_records(0, 6);
 }
 
+// What opening lacked the space to make whole is read as it is: who asks what is durable is told of
+// no less than a reader of what is durable sees.
+TEST_F(WalFullDiskTest, BeforeThereIsRoomAReaderSeesWhatIsSaidToBeDurable) {
+  open();
+  append(3);
+  ok(wal_->rotate());
+  disk_.power_cut(1, {.survival = testing::Survival::nothing});
+  disk_.writes_may_hit_no_space(true);
+  leave_free(0);
+  options_.verification = Verification::all;  // not by the first segment's footer
+  open();
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  auto reader = ok(wal_->read_from(begin_of_log, {.visible = Visible::durable}));
+  Sequence seen = 0;
+  while (const auto entry = ok(reader.next())) {
+    seen = entry->sequence + 1;
+  }
+  EXPECT_EQ(seen, 3U);
+  EXPECT_EQ(wal_->durable_position().sequence, 3U);
+}
+
 // Damage that comes to light when there is room again is told, and nothing is written.
 TEST_F(WalFullDiskTest, DamageIsNotedWhenThereIsRoomAgain) {
   open();
