@@ -267,40 +267,47 @@ TEST_F(ForgedTest, BehindDamageNoGhostIsRead) {
 // The ring's frames are smaller than the ring, and a rotation there leads to the next segment: a
 // header that says otherwise is no frame of the log.
 TEST_F(ForgedTest, AFrameThatTheRingCannotHoldIsNone) {
-  const std::function<void(FrameHeader&)> changes[] = {
-      [](FrameHeader& header) { header.payload_bytes = 64 * kKiB; },
-      [](FrameHeader& header) {
-        header.kind = FrameKind::rotation;
-        header.record_count = 0;
-      },
+  struct Change {
+    std::size_t behind = 0;  ///< So many frames from the last one on go.
+    std::string_view holds;
+    std::function<void(FrameHeader&)> make;
+  };
+  const Change changes[] = {
+      {2, "j10", [](FrameHeader& header) { header.payload_bytes = 64 * kKiB; }},
+      {1, "k11",
+       [](FrameHeader& header) {
+         header.kind = FrameKind::rotation;
+         header.record_count = 0;
+       }},
   };
   for (const auto& change : changes) {
-    SCOPED_TRACE(&change - changes);
+    SCOPED_TRACE(change.holds);
     disk_ = make_small_log(Ending::process_died);
     written_ = read_small_log(*disk_, Verification::all).records;
+    const auto left = written_.size() - change.behind;
     auto ring = *disk_->read_file("log/ring");
     const auto text = as_text(ring);
-    const auto at = text.find("j10");
+    const auto at = text.find(change.holds);
     ASSERT_NE(at, std::string_view::npos);
     // The only place of the ring's segment whose header is valid there.
     const auto map = LogMap::of(*disk_);
     const auto& segment = map.segments.back();
-    const auto offset = written_[written_.size() - 2].position.offset;
+    const auto offset = written_[left].position.offset;
     const auto index = 8192 + ((segment.header.ring_base + offset) & (64 * kKiB - 1));
     const auto seed = place_seed(segment.header.seed(), offset);
     auto header = decode_frame_header(ByteView(ring).subspan(index), seed);
     ASSERT_TRUE(header);
     ASSERT_LT(at - index, 60U);
-    change(*header);
+    change.make(*header);
     encode_frame_header(*header, seed, &ring[index]);
     ASSERT_TRUE(disk_->write_file("log/ring", ring));
     const auto reading = read_small_log(*disk_, Verification::all);
     EXPECT_FALSE(reading.error) << reading.error->message;
-    EXPECT_EQ(reading.records.size(), written_.size() - 2);
+    EXPECT_EQ(reading.records.size(), left);
     EXPECT_TRUE(is_prefix(reading.records, written_));
     const auto opened = Wal::open(options_on(*disk_));
     ASSERT_TRUE(opened) << opened.error().message;
-    EXPECT_EQ(opened->recovery.next_sequence, written_.size() - 2);
+    EXPECT_EQ(opened->recovery.next_sequence, left);
   }
 }
 

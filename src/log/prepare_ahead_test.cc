@@ -1,0 +1,184 @@
+// Space and the next segment's file are made by the background, ahead of the appends.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "nori/wal.h"
+#include "testing/recovered_log.h"
+#include "testing/simulated_disk.h"
+
+namespace nori {
+namespace {
+
+using std::chrono::milliseconds;
+using On = testing::Operation;
+using testing::SimulatedDisk;
+
+constexpr std::chrono::seconds kTooLong{10};
+constexpr std::uint64_t kSegmentBytes = 256 * kKiB;
+constexpr std::size_t kValueBytes = 30'000;
+
+class PrepareAheadThreadsTest : public ::testing::Test {
+ protected:
+  PrepareAheadThreadsTest() {
+    options_ = testing::small_options();
+    options_.directory = "/log";
+    options_.file_system = &disk_;
+    options_.segment_bytes = options_.ring_bytes = kSegmentBytes;
+    options_.background_thread = true;
+  }
+
+  Wal open() {
+    auto opened = Wal::open(options_);
+    if (!opened) {
+      throw std::runtime_error(opened.error().message);
+    }
+    return std::move(opened->wal);
+  }
+
+  [[nodiscard]] bool has_next_file() const {
+    const auto names = disk_.list_files("log");
+    return names && std::ranges::find(*names, "next.tmp") != names->end();
+  }
+
+  template <typename Condition>
+  static bool comes_true(Condition condition) {
+    const auto deadline = std::chrono::steady_clock::now() + kTooLong;
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return false;
+      }
+      std::this_thread::sleep_for(milliseconds{1});
+    }
+    return true;
+  }
+
+  // The background has written what it does not wait for more with.
+  static bool is_quiet(const Wal& wal) {
+    return comes_true([&] { return wal.stats().ring_bytes_used < kSegmentBytes / 4; });
+  }
+
+  // Appends until the next segment's file is there.
+  void append_up_to_the_next_file(Wal& wal) {
+    for (int i = 0; i < 100 && !has_next_file(); ++i) {
+      ASSERT_TRUE(wal.append(Record::put("k", std::string(kValueBytes, 'v'))));
+      ASSERT_TRUE(is_quiet(wal));
+    }
+    ASSERT_TRUE(has_next_file());
+  }
+
+  void expect_records(std::uint64_t records) {
+    const auto wal = open();
+    auto reader = wal.read_from(begin_of_log);
+    ASSERT_TRUE(reader);
+    std::uint64_t found = 0;
+    for (const auto& entry : *reader) {
+      ASSERT_TRUE(entry) << entry.error().message;
+      ++found;
+    }
+    EXPECT_EQ(found, records);
+  }
+
+  SimulatedDisk disk_{1};
+  WalOptions options_;
+};
+
+// How often depends on who is faster; without it, it would be never.
+TEST_F(PrepareAheadThreadsTest, TheBackgroundMakesSpace) {
+  auto wal = open();
+  ASSERT_TRUE(wal.append(Record::put("first", "")));
+  const auto appender = std::this_thread::get_id();
+  std::atomic<int> by_others{0};
+  disk_.set_latency([&](On operation) {
+    if (operation == On::allocate && std::this_thread::get_id() != appender) {
+      ++by_others;
+    }
+    return std::chrono::microseconds{0};
+  });
+  for (int i = 0; i < 2000 && by_others < 5; ++i) {
+    ASSERT_TRUE(wal.append(Record::put("k", std::string(kValueBytes, 'v'))));
+    ASSERT_TRUE(is_quiet(wal));
+  }
+  ASSERT_TRUE(wal.close());
+  disk_.set_latency({});
+  EXPECT_GE(by_others, 5);
+}
+
+TEST_F(PrepareAheadThreadsTest, AFileThatIsNotNeededIsRemoved) {
+  auto wal = open();
+  append_up_to_the_next_file(wal);
+  ASSERT_TRUE(wal.close());
+  EXPECT_FALSE(has_next_file());
+  // Also by who opens a log that was left with one.
+  {
+    auto again = open();
+    append_up_to_the_next_file(again);
+    disk_.crash_process();
+  }
+  EXPECT_TRUE(has_next_file());
+  auto last = open();
+  ASSERT_TRUE(last.append(Record::put("last", "")));
+  EXPECT_FALSE(has_next_file());
+}
+
+TEST_F(PrepareAheadThreadsTest, AFrameThatTheNextFileHasNoSpaceForIsAppended) {
+  auto wal = open();
+  append_up_to_the_next_file(wal);
+  ASSERT_TRUE(wal.append(Record::put("large", std::string(2 * kSegmentBytes, 'v'))));
+  const auto records = wal.current_position().sequence;
+  ASSERT_TRUE(wal.close());
+  expect_records(records);
+}
+
+// Goal: where the disk is full while space is made ahead, no append is lost, and no log.
+// Method: each of the calls that make space fails once; whoever is told appends again.
+TEST_F(PrepareAheadThreadsTest, ADiskThatIsFullForAMomentCostsNothing) {
+  for (const auto operation : {On::allocate, On::create}) {
+    for (std::uint64_t after = 0; after < 12; ++after) {
+      SCOPED_TRACE(fmt::format("{} {}", testing::operation_name(operation), after));
+      options_.directory = fmt::format("/{} {}", testing::operation_name(operation), after);
+      std::uint64_t records = 0;
+      {
+        auto wal = open();
+        ASSERT_TRUE(wal.append(Record::put("first", "")));
+        disk_.fail_nth(operation, after, ENOSPC);
+        for (records = 1; records < 60;) {
+          const auto appended = wal.append(Record::put("k", std::string(kValueBytes, 'v')));
+          if (!appended) {
+            ASSERT_EQ(appended.error().code, ErrorCode::no_space) << appended.error().message;
+          } else {
+            ++records;
+          }
+          ASSERT_TRUE(is_quiet(wal));
+        }
+        EXPECT_FALSE(wal.stats().failure);
+        disk_.clear_faults();
+        ASSERT_TRUE(wal.close());
+      }
+      expect_records(records);
+    }
+  }
+}
+
+// A log that fails while space is made for it has failed.
+TEST_F(PrepareAheadThreadsTest, AFailedLogMakesNoSpace) {
+  auto wal = open();
+  append_up_to_the_next_file(wal);
+  disk_.fail_nth(On::write, 0, EIO, testing::Repeat::forever);
+  while (wal.append(Record::put("k", std::string(kValueBytes, 'v')))) {
+  }
+  EXPECT_TRUE(wal.stats().failure);
+  disk_.clear_faults();
+  EXPECT_FALSE(wal.append(Record::put("k", "v")));
+}
+
+}  // namespace
+}  // namespace nori
