@@ -168,6 +168,26 @@ TEST_F(PrepareAheadThreadsTest, ADiskThatIsFullForAMomentCostsNothing) {
   }
 }
 
+// While a segment cannot get its name the next one's file is its own.
+TEST_F(PrepareAheadThreadsTest, AFileThatWaitsForItsNameIsNotReplaced) {
+  std::uint64_t records = 0;
+  {
+    auto wal = open();
+    append_up_to_the_next_file(wal);
+    disk_.fail_nth(On::rename, 0, ENOSPC, testing::Repeat::forever);
+    while (wal.try_append(Record::put("k", std::string(kValueBytes, 'v')))) {
+    }
+    ASSERT_GT(wal.stats().ring_bytes_used, kSegmentBytes / 2);
+    const auto hits = disk_.faults_hit();
+    ASSERT_TRUE(comes_true([&] { return disk_.faults_hit() > hits + 2; }));
+    disk_.clear_faults();
+    ASSERT_TRUE(wal.append(Record::put("k", "v")));
+    records = wal.current_position().sequence;
+    ASSERT_TRUE(wal.close());
+  }
+  expect_records(records);
+}
+
 // A log that fails while space is made for it has failed.
 TEST_F(PrepareAheadThreadsTest, AFailedLogMakesNoSpace) {
   auto wal = open();
