@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -95,6 +96,21 @@ std::vector<RowKind> rows_of(const Arguments& arguments) {
   return rows;
 }
 
+/// Each name that is left out has to be some row's.
+void check_without(const Arguments& arguments, const std::vector<RowKind>& kinds) {
+  std::set<std::string> unknown(arguments.without.begin(), arguments.without.end());
+  const Setting setting = setting_of(arguments);
+  for (const RowKind& kind : kinds) {
+    for (const Subject& subject : kind.make(setting).subjects) {
+      unknown.erase(subject.name);
+    }
+  }
+  if (!unknown.empty()) {
+    throw CLI::ValidationError("--without",
+                               fmt::format("no row has a subject {}", *unknown.begin()));
+  }
+}
+
 std::string command_of(int argc, char** argv) {
   std::string command = "./dev bench";
   for (int i = 1; i < argc; ++i) {
@@ -150,6 +166,7 @@ int run_bench(int argc, char** argv) {
       return 0;
     }
     const auto kinds = rows_of(arguments);
+    check_without(arguments, kinds);
     std::filesystem::create_directories(arguments.directory);
     const Heading heading{.machine = describe_machine(arguments.directory),
                           .command = command_of(argc, argv)};
