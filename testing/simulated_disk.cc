@@ -186,6 +186,7 @@ class SimulatedDisk::State final : public std::enable_shared_from_this<State> {
   void writeback();
 
   [[nodiscard]] std::uint64_t free_bytes() const;
+  [[nodiscard]] std::uint64_t free_bytes_for(const HandleOrigin& origin) const;
 
   mutable std::mutex mutex_;
   SimulatedDiskOptions options_;
@@ -433,6 +434,7 @@ class SimulatedDirectory final : public io::Directory {
   Result<std::unique_ptr<io::Lock>> lock(std::string_view name, std::string_view holder) override {
     return disk_->lock(origin_, *inode_, name, holder);
   }
+  std::uint64_t free_bytes() override { return disk_->free_bytes_for(origin_); }
   const io::DirectoryTraits& traits() const override { return traits_; }
   const std::filesystem::path& path() const override { return origin_.path; }
 
@@ -1359,6 +1361,11 @@ void State::writeback() {
   for (const auto& [number, inode] : inodes_) {
     inode->contents.write_back(std::numeric_limits<std::uint64_t>::max(), faults_random_);
   }
+}
+
+std::uint64_t State::free_bytes_for(const HandleOrigin& origin) const {
+  const Guard guard(mutex_);
+  return check_alive(origin) ? free_bytes() : 0;
 }
 
 std::uint64_t State::free_bytes() const {

@@ -184,6 +184,8 @@ class Directory {
   /// directory belongs to another user than this process runs as (root's will do), or one of those
   /// of `names` that are there does. The message names the user.
   [[nodiscard]] virtual Result<void> check_owner(const std::vector<std::string>& names) = 0;
+  /// How much may still be written here, roughly; 0 where that cannot be found out.
+  [[nodiscard]] virtual std::uint64_t free_bytes() = 0;
   [[nodiscard]] virtual const DirectoryTraits& traits() const = 0;
   /// For messages.
   [[nodiscard]] virtual const std::filesystem::path& path() const = 0;

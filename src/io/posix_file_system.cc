@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -1024,6 +1025,14 @@ class PosixDirectory final : public Directory {
     return {};
   }
 
+  std::uint64_t free_bytes() override {
+    struct statvfs about = {};
+    if (!check_open() ||
+        repeat_interrupted([&] { return ::fstatvfs(descriptor_.get(), &about); }) != 0) {
+      return 0;
+    }
+    return std::uint64_t{about.f_bavail} * about.f_frsize;
+  }
   const DirectoryTraits& traits() const override { return traits_; }
   const std::filesystem::path& path() const override { return path_; }
 

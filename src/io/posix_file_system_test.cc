@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -427,6 +428,14 @@ TEST_F(PosixDirectoryTest, ListsAllNamesButItsOwn) {
     EXPECT_EQ(std::set(names->begin(), names->end()), made);
     EXPECT_EQ(names->size(), made.size());
   }
+}
+
+TEST_F(PosixDirectoryTest, KnowsRoughlyHowMuchMayBeWritten) {
+  struct statvfs about = {};
+  ASSERT_EQ(::statvfs(directory_->path().c_str(), &about), 0);
+  const auto expected = std::uint64_t{about.f_bavail} * about.f_frsize;
+  EXPECT_GT(directory_->free_bytes(), expected / 2);
+  EXPECT_LT(directory_->free_bytes(), expected + expected / 2);
 }
 
 TEST_F(PosixDirectoryTest, RenameReplaces) {

@@ -23,6 +23,8 @@ namespace {
 // Space is prepared in steps that double, so that a small log stays small.
 constexpr std::uint64_t kStepBytesMin = 64 * kKiB;
 constexpr std::uint64_t kStepBytesMax = 16 * kMiB;
+// They are made ahead of the appends where there is space for so many more.
+constexpr std::uint64_t kStepsFreeMin = 8;
 // Blocks are filled with zeros ahead of small durable writes in steps that double too.
 constexpr std::uint64_t kZeroStepBytesMin = 256 * kKiB;
 constexpr std::uint64_t kZeroStepBytesMax = 4 * kMiB;
@@ -441,42 +443,44 @@ Result<void> LogWriter::open_next_file(std::uint64_t bytes, Placing& next) {
 }
 
 // Allocates the segment's next step, or prepares the next one's file, so that appends do not wait
-// for it; once the log has grown, so that a small one stays small. What fails here, fails again
-// where it is needed.
+// for it; once the log has grown, so that a small one stays small, and not where the disk is nearly
+// full: what is tried there and given back is missing meanwhile. What fails here, fails again where
+// it is needed.
 void LogWriter::prepare_ahead() {
-  const std::lock_guard growing(grow_mutex_);
+  // Who makes room meanwhile is not waited for: the ring would not be written out.
+  const std::unique_lock growing(grow_mutex_, std::try_to_lock);
+  if (!growing) {
+    return;
+  }
   std::unique_lock place(place_mutex_);
   const auto step_bytes_max = std::min(kStepBytesMax, segment_bytes_);
   const auto end = end_ - placing_.ring_base;
   const auto from = placing_.allocated;
   const auto to = std::min(from + step_bytes_, placing_.limit);
-  if (step_bytes_ < step_bytes_max || turn_->failed.load() || end + step_bytes_max / 2 < from) {
+  const bool is_wanted = step_bytes_ >= step_bytes_max && !turn_->failed.load() &&
+                         end + step_bytes_max / 2 >= from && (to > from || (!cut_ && !next_file_));
+  const auto file = placing_.file;
+  place.unlock();
+  if (!is_wanted || directory_.free_bytes() < kStepsFreeMin * step_bytes_max) {
     return;
   }
-  bool is_made = true;
   if (to > from) {
-    const auto file = placing_.file;
-    place.unlock();
-    is_made = file->allocate(from, to - from).has_value();
-    place.lock();
-    if (is_made) {
+    if (file->allocate(from, to - from)) {
+      place.lock();
       placing_.allocated = to;
       room_end_ = allocated_room();
       update_place_limit();
+      return;
     }
-  } else if (!cut_ && !next_file_) {
-    place.unlock();
+  } else {
     const auto bytes = std::min(step_bytes_, segment_bytes_);
     if (auto made = prepare_next_file(bytes, bytes); made) {
       next_file_ = *std::move(made);
-    } else {
-      static_cast<void>(directory_.remove(kNextSegmentName));
-      is_made = false;
+      return;
     }
+    static_cast<void>(directory_.remove(kNextSegmentName));
   }
-  if (!is_made) {
-    step_bytes_ = kStepBytesMin;  // not again before appends have found room for as much
-  }
+  step_bytes_ = kStepBytesMin;  // not again before appends have found room for as much
 }
 
 // Ends the placing segment in a rotation frame and goes on in a new one, with room for a frame.

@@ -75,6 +75,16 @@ class PrepareAheadThreadsTest : public ::testing::Test {
     ASSERT_TRUE(has_next_file());
   }
 
+  // From now on, by other threads than this one.
+  void count_spaces_made_by_others() {
+    disk_.set_latency([this, appender = std::this_thread::get_id()](On operation) {
+      if (operation == On::allocate && std::this_thread::get_id() != appender) {
+        ++made_by_others_;
+      }
+      return std::chrono::microseconds{0};
+    });
+  }
+
   void expect_records(std::uint64_t records) {
     const auto wal = open();
     auto reader = wal.read_from(begin_of_log);
@@ -87,6 +97,7 @@ class PrepareAheadThreadsTest : public ::testing::Test {
     EXPECT_EQ(found, records);
   }
 
+  std::atomic<int> made_by_others_{0};
   SimulatedDisk disk_{1};
   WalOptions options_;
 };
@@ -95,21 +106,26 @@ class PrepareAheadThreadsTest : public ::testing::Test {
 TEST_F(PrepareAheadThreadsTest, TheBackgroundMakesSpace) {
   auto wal = open();
   ASSERT_TRUE(wal.append(Record::put("first", "")));
-  const auto appender = std::this_thread::get_id();
-  std::atomic<int> by_others{0};
-  disk_.set_latency([&](On operation) {
-    if (operation == On::allocate && std::this_thread::get_id() != appender) {
-      ++by_others;
-    }
-    return std::chrono::microseconds{0};
-  });
-  for (int i = 0; i < 2000 && by_others < 5; ++i) {
+  count_spaces_made_by_others();
+  for (int i = 0; i < 2000 && made_by_others_ < 5; ++i) {
     ASSERT_TRUE(wal.append(Record::put("k", std::string(kValueBytes, 'v'))));
     ASSERT_TRUE(is_quiet(wal));
   }
-  ASSERT_TRUE(wal.close());
-  disk_.set_latency({});
-  EXPECT_GE(by_others, 5);
+  EXPECT_GE(made_by_others_, 5);
+}
+
+// What is tried there, and given back, would be missing meanwhile.
+TEST_F(PrepareAheadThreadsTest, NotWhereTheDiskIsNearlyFull) {
+  disk_.set_capacity_bytes(8 * kSegmentBytes);
+  auto wal = open();
+  ASSERT_TRUE(wal.append(Record::put("first", "")));
+  count_spaces_made_by_others();
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(wal.append(Record::put("k", std::string(kValueBytes, 'v'))));
+    ASSERT_TRUE(is_quiet(wal));
+  }
+  EXPECT_GT(wal.stats().rotations, 3U);
+  EXPECT_EQ(made_by_others_, 0);
 }
 
 TEST_F(PrepareAheadThreadsTest, AFileThatIsNotNeededIsRemoved) {
