@@ -204,6 +204,34 @@ TEST_F(PrepareAheadThreadsTest, AFileThatWaitsForItsNameIsNotReplaced) {
   expect_records(records);
 }
 
+// Of a segment that is larger than a step: what fails ahead of the appends costs none of them.
+TEST_F(PrepareAheadThreadsTest, AStepThatFailsIsMadeByWhoNeedsIt) {
+  constexpr std::size_t kLargeBytes = 200'000;
+  constexpr std::uint64_t kRecords = 150;
+  options_.segment_bytes = 64 * kMiB;
+  options_.ring_bytes = kMiB;
+  {
+    auto wal = open();
+    ASSERT_TRUE(wal.append(Record::put("first", "")));
+    disk_.set_latency([this, appender = std::this_thread::get_id()](On operation) {
+      if (operation == On::allocate && std::this_thread::get_id() != appender &&
+          made_by_others_++ == 0) {
+        disk_.fail_nth(On::allocate, 0, ENOSPC);
+      }
+      return std::chrono::microseconds{0};
+    });
+    for (std::uint64_t i = 1; i < kRecords; ++i) {
+      ASSERT_TRUE(wal.append(Record::put("k", std::string(kLargeBytes, 'v'))));
+      ASSERT_TRUE(comes_true([&] { return wal.stats().ring_bytes_used < kMiB / 2; }));
+    }
+    EXPECT_GE(made_by_others_, 1);
+    EXPECT_FALSE(wal.stats().failure);
+    ASSERT_TRUE(wal.close());
+    disk_.set_latency({});
+  }
+  expect_records(kRecords);
+}
+
 // A log that fails while space is made for it has failed.
 TEST_F(PrepareAheadThreadsTest, AFailedLogMakesNoSpace) {
   auto wal = open();
