@@ -461,6 +461,7 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
   }();
   observer_->note_space(SpaceNeed::opening, begun);
   if (!begun) {
+    begun.error().position.reset();  // of damage: to who appends it would be the record's
     if (begun.error().code != ErrorCode::no_space) {
       failure_ = begun.error();
       observer_->events.post(LogFailed{.error = *failure_});
