@@ -22,8 +22,7 @@ constexpr std::uint64_t kBlockBytes = 4096;
 constexpr std::int64_t kHourMs = 60 * 60 * 1000;
 
 Step random_step(Random& random) {
-  constexpr std::uint64_t kValueBytes[] = {0, 100, 100, 100, 1000, 1000, 4000, 9000};
-  const auto value_bytes = kValueBytes[random.below(std::size(kValueBytes))];
+  const auto value_bytes = random_value_bytes(random);
   switch (random.below(21)) {
     case 0:
     case 1:
@@ -216,6 +215,11 @@ std::string look_at_damaged(SimulatedDisk& disk, WalOptions options,
 }
 
 }  // namespace
+
+std::uint64_t random_value_bytes(Random& random) {
+  constexpr std::uint64_t kValueBytes[] = {0, 100, 100, 100, 1000, 1000, 4000, 9000};
+  return kValueBytes[random.below(std::size(kValueBytes))];
+}
 
 Fault random_fault(Random& random) {
   struct Kind {

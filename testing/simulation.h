@@ -52,6 +52,8 @@ struct Simulation {
 /// The simulation of a seed: the same for every run of this version.
 [[nodiscard]] Simulation random_simulation(std::uint64_t seed);
 
+/// Of a record as most are: none to a few blocks.
+[[nodiscard]] std::uint64_t random_value_bytes(Random& random);
 /// A failure of some call, soon.
 [[nodiscard]] Fault random_fault(Random& random);
 

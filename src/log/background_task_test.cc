@@ -10,24 +10,14 @@
 #include <thread>
 #include <vector>
 
+#include "testing/comes_true.h"
+
 namespace nori {
 namespace {
 
 using Clock = BackgroundTask::Clock;
 using std::chrono::milliseconds;
-using std::chrono::seconds;
-
-/// Until `condition` holds; false if it takes more than ten seconds.
-template <typename Condition>
-bool comes_true(Condition condition) {
-  for (const auto end = Clock::now() + seconds(10); Clock::now() < end;) {
-    if (condition()) {
-      return true;
-    }
-    std::this_thread::sleep_for(milliseconds(1));
-  }
-  return false;
-}
+using testing::comes_true;
 
 std::shared_ptr<BackgroundThreads> threads(unsigned count) {
   return std::make_shared<BackgroundThreads>(count);

@@ -12,17 +12,17 @@
 #include <thread>
 
 #include "nori/wal.h"
+#include "testing/comes_true.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
 namespace nori {
 namespace {
 
-using std::chrono::milliseconds;
 using On = testing::Operation;
+using testing::comes_true;
 using testing::SimulatedDisk;
 
-constexpr std::chrono::seconds kTooLong{10};
 constexpr std::uint64_t kSegmentBytes = 256 * kKiB;
 constexpr std::size_t kValueBytes = 30'000;
 
@@ -47,18 +47,6 @@ class PrepareAheadThreadsTest : public ::testing::Test {
   [[nodiscard]] bool has_next_file() const {
     const auto names = disk_.list_files("log");
     return names && std::ranges::find(*names, "next.tmp") != names->end();
-  }
-
-  template <typename Condition>
-  static bool comes_true(Condition condition) {
-    const auto deadline = std::chrono::steady_clock::now() + kTooLong;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return false;
-      }
-      std::this_thread::sleep_for(milliseconds{1});
-    }
-    return true;
   }
 
   // The background has written what it does not wait for more with.

@@ -12,6 +12,7 @@
 
 #include "nori/consumer.h"
 #include "nori/wal.h"
+#include "testing/comes_true.h"
 #include "testing/recovered_log.h"
 #include "testing/simulated_disk.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using On = testing::Operation;
+using testing::comes_true;
 using testing::SimulatedDisk;
 
 constexpr std::chrono::seconds kTooLong{10};
@@ -49,14 +51,7 @@ class SharedBackgroundThreadsTest : public ::testing::Test {
 
   static bool becomes_durable(const Wal& wal) {
     const auto end = wal.current_position();
-    const auto deadline = std::chrono::steady_clock::now() + kTooLong;
-    while (wal.durable_position() < end) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return false;
-      }
-      std::this_thread::sleep_for(milliseconds{1});
-    }
-    return true;
+    return comes_true([&] { return wal.durable_position() >= end; });
   }
 
   SimulatedDisk disk_{1};
@@ -88,11 +83,7 @@ TEST_F(SharedBackgroundThreadsTest, ALogThatFailedOrClosedIsNoOthersMatter) {
   EXPECT_TRUE(becomes_durable(second));
   disk_.fail_nth(On::durable_write, 0, EIO);
   append(second);
-  const auto deadline = std::chrono::steady_clock::now() + kTooLong;
-  while (!second.stats().failure && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(milliseconds{1});
-  }
-  ASSERT_TRUE(second.stats().failure);
+  ASSERT_TRUE(comes_true([&] { return second.stats().failure.has_value(); }));
   EXPECT_TRUE(first.close());
   append(third);
   EXPECT_TRUE(becomes_durable(third));

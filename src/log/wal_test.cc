@@ -2231,7 +2231,9 @@ TEST_F(WalFullDiskTest, DamageIsNotedWhenThereIsRoomAgain) {
   disk_.writes_may_hit_no_space(false);
   disk_.set_capacity_bytes(kCapacityBytes);
   const auto before = files();
-  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "damaged");
+  const auto appended = wal_->append(Record::put("a", "b"));
+  EXPECT_EQ(code_of(appended), "damaged");
+  EXPECT_FALSE(appended.error().position) << "nothing was appended";
   EXPECT_EQ(files(), before);
 }
 

@@ -277,9 +277,7 @@ class ThreadedLife::Worker {
 
  private:
   void do_something() {
-    constexpr std::uint64_t kValueBytes[] = {0, 100, 100, 100, 1000, 1000, 4000, 9000};
-    const auto value_bytes =
-        life_.plan_.is_heavy ? 9000 : kValueBytes[random_.below(std::size(kValueBytes))];
+    const auto value_bytes = life_.plan_.is_heavy ? 9000 : random_value_bytes(random_);
     switch (random_.below(22)) {
       case 0:
         return sync();
