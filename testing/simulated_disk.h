@@ -21,7 +21,8 @@
 //                  Afterwards all that is left is durable.
 //   failed sync    Nothing becomes durable. With drops_pages its bytes stay readable and no later
 //                  sync writes them: the next power cut loses nearly all of them.
-//   failed write   Any number of its first sectors is written.
+//   failed write   Any number of its first sectors is written; of one that found no space, never
+//                  the last page: what there is no room for cannot be read.
 //   full disk      Allocation, and writes that need blocks, answer ENOSPC; of the write, what found
 //                  room is there. Writes to allocated blocks fit, unless told otherwise.
 //   damage         On demand: bits, whole files, places that cannot be read.

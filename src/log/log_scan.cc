@@ -67,6 +67,11 @@ class Scanner {
     return walk();
   }
 
+  // Whether a segment came or went since run() began.
+  Result<bool> files_have_changed() {
+    return files_have_changed_ || NORI_TRY(list_log(directory_)).segments != files();
+  }
+
  private:
   const std::vector<SegmentFile>& files() const { return scan_.listing.segments; }
 
@@ -274,7 +279,9 @@ class Scanner {
       scan_.damage.reset();
       scan_.info.corruption_detected = false;
       scan_.info.reason.clear();
-      scan_.listing = NORI_TRY(list_log(directory_));
+      auto listing = NORI_TRY(list_log(directory_));
+      files_have_changed_ = files_have_changed_ || listing.segments != files();
+      scan_.listing = std::move(listing);
     }
     report();
     return {};
@@ -446,6 +453,7 @@ class Scanner {
   std::vector<WalkPoint> checkpoints_;
   std::optional<std::size_t> first_from_ring_;
   bool ends_in_close_ = false;
+  bool files_have_changed_ = false;
   RecoveryProgress progress_;
   std::uint64_t progress_reported_ = 0;
 };
@@ -458,7 +466,8 @@ Result<LogScan> scan_log(io::Directory& directory, Verification verification,
   const auto began = std::chrono::steady_clock::now();
   for (int attempt = 0;; ++attempt) {
     LogScan scan;
-    const auto done = Scanner(directory, scan, ring_access, on_progress).run(verification);
+    Scanner scanner(directory, scan, ring_access, on_progress);
+    const auto done = scanner.run(verification);
     if (!done) {
       // Beside a live writer a segment may go between its listing and its reading.
       if (done.error().system_errno == ENOENT && attempt < kAttemptsMax) {
@@ -466,8 +475,10 @@ Result<LogScan> scan_log(io::Directory& directory, Verification verification,
       }
       return std::unexpected(done.error());
     }
-    // Beside a live writer nothing is judged at first sight: a listing may have missed a name.
-    if (scan.damage && attempt == 0) {
+    // Beside a live writer nothing is judged at first sight, nor where segments came and went: a
+    // listing may have missed a name, and a segment that was deleted is missing.
+    if (scan.damage && attempt < kAttemptsMax &&
+        (attempt == 0 || NORI_TRY(scanner.files_have_changed()))) {
       continue;
     }
     scan.info.next_sequence = scan.chain.next_sequence;

@@ -627,31 +627,42 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait
 }
 
 // The block that the frame begins in, the frame, and padding to a block's end: all whole blocks, so
-// that nothing of it has to be in the ring.
+// that nothing of it has to be in the ring. The first block last: nobody sees a frame that comes to
+// be refused.
 Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBody& body) {
   const auto offset = end_ - flushing_.ring_base;
   const auto first_block = round_down(offset, block_bytes());
+  const auto second_block = first_block + block_bytes();
   const auto [head, none] = ring_->pieces(flushing_.ring_base + first_block, offset - first_block);
   encode_frame_header(header, place_seed(placing_.seed, offset), body.header());
   auto chain = chain_;
   chain.advance(header);
 
   const auto written = [&]() -> Result<void> {
-    BlockWriter writer(*flushing_.file, first_block, block_bytes());
-    NORI_TRY(writer.write(head));
-    NORI_TRY(writer.write(body.front()));
+    AlignedBuffer first(block_bytes());
+    std::size_t filled = 0;
+    BlockWriter rest(*flushing_.file, second_block, block_bytes());
+    const auto write = [&](ByteView bytes) {
+      const auto fits = std::min(bytes.size(), first.size() - filled);
+      std::copy_n(bytes.data(), fits, first.data() + filled);
+      filled += fits;
+      return rest.write(bytes.subspan(fits));
+    };
+    NORI_TRY(write(head));
+    NORI_TRY(write(body.front()));
     for (const auto piece : body.rest()) {
-      NORI_TRY(writer.write(piece));
+      NORI_TRY(write(piece));
     }
-    if (const auto payload_bytes = padding_payload_bytes(writer.offset(), block_bytes());
+    if (const auto payload_bytes = padding_payload_bytes(rest.offset(), block_bytes());
         payload_bytes) {
       const auto padding = padding_header(chain, *payload_bytes, header.durable_mark);
       std::array<std::byte, kFrameHeaderBytes> bytes;
-      encode_frame_header(padding, place_seed(placing_.seed, writer.offset()), bytes.data());
-      NORI_TRY(writer.write(bytes));
-      NORI_TRY(writer.write_zeros(*payload_bytes));
+      encode_frame_header(padding, place_seed(placing_.seed, rest.offset()), bytes.data());
+      NORI_TRY(rest.write(bytes));
+      NORI_TRY(rest.write_zeros(*payload_bytes));
     }
-    return writer.finish();
+    NORI_TRY(rest.finish());
+    return flushing_.file->write_at(first_block, first.span(), {}, false);
   }();
   flushing_.unsynced = true;
   observer_->note_space(SpaceNeed::placing, written);
@@ -661,18 +672,8 @@ Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBod
   if (written.error().code != ErrorCode::no_space) {
     return fail(written.error());
   }
-  // Nothing was appended, so nothing of it may be found after a crash: its first block goes back to
-  // what it was.
-  AlignedBuffer block(block_bytes());
-  std::memset(block.data(), 0, block.size());
-  if (!head.empty()) {
-    std::memcpy(block.data(), head.data(), head.size());
-  }
-  if (auto restored = flushing_.file->write_at(first_block, block.span(), {}, false); !restored) {
-    return fail(std::move(restored).error());
-  }
   const std::lock_guard place(place_mutex_);
-  NORI_TRY(cut_back(*flushing_.file, first_block + block_bytes()));
+  NORI_TRY(cut_back(*flushing_.file, second_block));
   return written;
 }
 

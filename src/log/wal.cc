@@ -375,8 +375,10 @@ Result<void> Wal::Impl::recover_once() {
   return {};
 }
 
-// What open lacked the space for. The scan is made anew: recovery has changed it.
+// What open lacked the space for. The scan is made anew: recovery has changed it. Nobody deletes or
+// replaces a segment meanwhile.
 Result<void> Wal::Impl::recover_again() {
+  const std::lock_guard lock(deletion_->mutex());
   auto found = NORI_TRY(scan({}));
   if (found.damage) {
     return std::unexpected(*found.damage);

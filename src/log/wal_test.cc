@@ -2220,6 +2220,8 @@ TEST_F(WalFullDiskTest, DamageIsNotedWhenThereIsRoomAgain) {
   append(3);
   ok(wal_->sync());
   const auto offset = read().front().position.offset;
+  append(1);  // says that what is before it was durable
+  ok(wal_->sync());
   append(3);
   disk_.crash_process();
   disk_.writes_may_hit_no_space(true);

@@ -462,7 +462,7 @@ class ThreadedLife::Worker {
         return true;
       }
       const auto sequence = (*entry)->sequence;
-      if (sequence != next.value_or(sequence) && !told_.has_taken_back()) {
+      if (sequence != next.value_or(sequence)) {
         complain(fmt::format("record {} was read, and record {} is next", sequence, *next));
       }
       complain(told_.saw((*entry)->copy()));

@@ -39,9 +39,11 @@ std::string Told::end_append(Attempt& attempt, const Result<Appended>& answer) {
       return {};
     }
     attempt.outcome = Attempt::Outcome::refused;
-    has_taken_back_ = has_taken_back_ || error.code == ErrorCode::no_space;
-    std::erase_if(seen_, [&](const auto& seen) { return holds(attempt, seen.second); });
-    return {};
+    const auto seen = std::ranges::find_if(
+        seen_, [&](const auto& one) { return holds(attempt, one.second); });
+    return seen == seen_.end()
+               ? std::string{}
+               : fmt::format("record {} was read, and then refused", seen->first);
   }
   attempt.outcome = Attempt::Outcome::appended;
   attempt.position = answer->position;
@@ -63,7 +65,7 @@ std::string Told::saw(OwnedEntry entry) {
     return attempt.outcome == Attempt::Outcome::refused && holds(attempt, entry);
   });
   if (was_refused) {
-    return has_taken_back_ ? std::string{} : fmt::format("record {} was refused", sequence);
+    return fmt::format("record {} was refused", sequence);
   }
   const auto before = seen_.find(sequence);
   if (before == seen_.end()) {

@@ -65,9 +65,6 @@ class Told {
   /// Nothing that is under way can come to stand before it.
   [[nodiscard]] Sequence settled_end() const;
   [[nodiscard]] bool has_deleted() const noexcept { return delete_begun_ != 0; }
-  /// An append that goes straight to its segment, where its write finds no space, was visible until
-  /// it answered so. Who has seen it is in a place that belongs to others now: a known limit.
-  [[nodiscard]] bool has_taken_back() const noexcept { return has_taken_back_; }
 
   /// `found` is what `crash` has left: `reference`, which is as `earlier` was, learns of this life.
   /// Returns what is wrong, or nothing; the rest is for ReferenceLog::compare() to find.
@@ -87,7 +84,6 @@ class Told {
   Sequence delete_begun_ = 0;
   Sequence delete_ended_ = 0;
   Sequence deleted_first_ = 0;
-  bool has_taken_back_ = false;
   bool is_compacted_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "nori/verify.h"
 #include "nori/wal.h"
 #include "testing/recovered_log.h"
 #include "testing/schedule/schedule.h"
@@ -77,6 +79,148 @@ TEST(ScheduledLogNoAsanTest, AFailureIsToldToEachWhoWaits) {
     }),
               "")
         << "seed " << seed;
+  }
+}
+
+// A frame that goes past the ring, behind a rotation of three writes, in five of its own. One of
+// those finds no space.
+TEST(ScheduledLogNoAsanTest, NobodyReadsWhatIsRefused) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    auto& wal = opened->wal;
+    ASSERT_TRUE(wal.append(Record::put("first", "")));
+    disk.fail_nth(Operation::write, 3 + seed % 5, ENOSPC);
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      std::atomic<bool> was_refused = false;
+      const std::jthread appends([&] {
+        const auto appended = wal.append(Record::put("large", std::string(900'000, 'v')));
+        ASSERT_FALSE(appended);
+        EXPECT_EQ(appended.error().code, ErrorCode::no_space) << appended.error().message;
+        was_refused = true;
+      });
+      while (!was_refused) {
+        auto reader = wal.read_from(begin_of_log);
+        ASSERT_TRUE(reader) << reader.error().message;
+        for (auto entry = reader->next(); entry && *entry; entry = reader->next()) {
+          ASSERT_EQ((*entry)->key, "first") << "seed " << seed;
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(1));
+      }
+    }),
+              "");
+    EXPECT_EQ(disk.faults_hit(), 1U);
+  }
+}
+
+// Ten segments with a record each.
+void write_segments(SimulatedDisk& disk, const WalOptions& options) {
+  auto opened = Wal::open(options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(opened->wal.append(Record::put("key", std::to_string(i))));
+    ASSERT_TRUE(opened->wal.rotate());
+  }
+  disk.crash_process();
+}
+
+void delete_one_by_one(Wal& wal) {
+  for (Sequence sequence = 1; sequence <= 10; ++sequence) {
+    const auto deleted = wal.delete_segments_before({.sequence = sequence});
+    ASSERT_TRUE(deleted) << deleted.error().message;
+  }
+}
+
+// Segments that go while a log is being opened are no damage.
+TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromOpensReadOnly) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      const std::jthread deletes([&] { delete_one_by_one(opened->wal); });
+      auto read_only = options;
+      read_only.mode = OpenMode::read_only;
+      read_only.verification = Verification::all;
+      const auto beside = Wal::open(read_only);
+      ASSERT_TRUE(beside) << "seed " << seed << ": " << beside.error().message;
+      EXPECT_FALSE(beside->recovery.corruption_detected)
+          << "seed " << seed << ": " << beside->recovery.reason;
+      EXPECT_EQ(beside->recovery.next_sequence, 10U);
+    }),
+              "");
+  }
+}
+
+TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsReadAndVerified) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      const std::jthread deletes([&] { delete_one_by_one(opened->wal); });
+      const std::jthread verifies([&] {
+        const auto report = verify(options.directory, &disk);
+        ASSERT_TRUE(report) << "seed " << seed << ": " << report.error().message;
+        EXPECT_TRUE(report->damages.empty())
+            << "seed " << seed << ": " << report->damages.front().reason;
+      });
+      auto reader = opened->wal.read_from(begin_of_log);
+      ASSERT_TRUE(reader) << "seed " << seed << ": " << reader.error().message;
+      Sequence read = 0;
+      auto entry = reader->next();
+      for (; entry && *entry; entry = reader->next()) {
+        read = (*entry)->sequence + 1;
+      }
+      EXPECT_TRUE(entry ? read == 10 || read == 0 : entry.error().code == ErrorCode::gone)
+          << "seed " << seed << ": " << read << ", "
+          << (entry ? std::string("the end") : entry.error().message);
+    }),
+              "");
+  }
+}
+
+// What a log that was opened on a full disk has left to recover, and who makes room for that.
+TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsRecovered) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    options.verification = Verification::all;
+    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
+    disk.set_capacity_bytes(0);
+    disk.writes_may_hit_no_space(true);
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    auto& wal = opened->wal;
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      const std::jthread deletes([&] { delete_one_by_one(wal); });
+      Result<Appended> appended = wal.append(Record::put("key", "10"));
+      while (!appended && appended.error().code == ErrorCode::no_space) {
+        std::this_thread::sleep_for(std::chrono::microseconds(1));
+        if (wal.stats().first_sequence >= seed % 10) {
+          disk.set_capacity_bytes(64 << 20);
+          disk.writes_may_hit_no_space(false);
+        }
+        appended = wal.append(Record::put("key", "10"));
+      }
+      ASSERT_TRUE(appended) << "seed " << seed << ": " << appended.error().message;
+      EXPECT_EQ(appended->sequence, 10U);
+    }),
+              "");
   }
 }
 
