@@ -63,12 +63,13 @@ std::uint64_t LogWriter::allocated_room() const noexcept {
 
 Result<std::unique_ptr<LogWriter>> LogWriter::begin(
     io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
-    const IoChoice& io, const WalOptions& options, std::shared_ptr<FlushTurn> turn,
-    std::shared_ptr<Observer> observer, std::function<void()> on_rotation) {
+    std::uint64_t epoch_bits, const IoChoice& io, const WalOptions& options,
+    std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer,
+    std::function<void()> on_rotation) {
   std::unique_ptr<LogWriter> writer(new LogWriter(file_system, directory, io, options,
                                                   recovered.log_id, std::move(turn),
                                                   std::move(observer), std::move(on_rotation)));
-  NORI_TRY(writer->write_opening(recovered));
+  NORI_TRY(writer->write_opening(recovered, epoch_bits));
   if (options.background_thread) {
     writer->start_background(options.background);
   }
@@ -76,7 +77,7 @@ Result<std::unique_ptr<LogWriter>> LogWriter::begin(
 }
 
 // (e) of docs/recovery.md#order.
-Result<void> LogWriter::write_opening(const LogScan& recovered) {
+Result<void> LogWriter::write_opening(const LogScan& recovered, std::uint64_t epoch_bits) {
   const auto number = (recovered.chain.epoch >> 40) + 1;
   if (number > kEpochNumberMax) {
     return make_error(ErrorCode::too_large,
@@ -108,7 +109,7 @@ Result<void> LogWriter::write_opening(const LogScan& recovered) {
   header.kind = FrameKind::opening;
   header.payload_bytes = block_bytes() - kFrameHeaderBytes;
   header.first_sequence = chain_.next_sequence;
-  header.epoch = number << 40 | file_system_.random_bits() >> 24;
+  header.epoch = number << 40 | epoch_bits >> 24;
   header.time_ms = std::max(chain_.time_ms, file_system_.now_ms());
   header.durable_mark = chain_.next_sequence;
   AlignedBuffer block(block_bytes());

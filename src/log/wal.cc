@@ -178,6 +178,7 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
         observer_(std::move(observer)),
         file_system_(options_.file_system != nullptr ? *options_.file_system
                                                      : io::posix_file_system()),
+        epoch_bits_(file_system_.random_bits()),
         fork_generation_(io::fork_generation()) {}
 
   [[nodiscard]] Result<void> unusable() const;
@@ -216,6 +217,8 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   const WalOptions options_;
   const std::shared_ptr<Observer> observer_;
   io::FileSystem& file_system_;
+  /// Who follows the log may have read the opening frame of a first write that came to fail.
+  const std::uint64_t epoch_bits_;
   const std::uint64_t fork_generation_;
   std::atomic<bool> closed_{false};
   std::shared_ptr<io::Directory> directory_;
@@ -446,19 +449,19 @@ Result<LogWriter*> Wal::Impl::begin_writing() {
   if (failure_) {
     return std::unexpected(*failure_);
   }
+  const auto wake_tasks = [this] {
+    for (const auto* const task : {&retention_task_, &compaction_task_}) {
+      if (*task != nullptr) {
+        (*task)->wake();
+      }
+    }
+  };
   auto begun = [&]() -> Result<void> {
     if (!is_recovered_) {
       NORI_TRY(recover_again());
     }
-    writer_owned_ = NORI_TRY(
-        LogWriter::begin(file_system_, *directory_, scan_, io_, options_, turn_, observer_, [this] {
-          if (retention_task_ != nullptr) {
-            retention_task_->wake();
-          }
-          if (compaction_task_ != nullptr) {
-            compaction_task_->wake();
-          }
-        }));
+    writer_owned_ = NORI_TRY(LogWriter::begin(file_system_, *directory_, scan_, epoch_bits_, io_,
+                                              options_, turn_, observer_, wake_tasks));
     return {};
   }();
   observer_->note_space(SpaceNeed::opening, begun);

@@ -2214,6 +2214,18 @@ TEST_F(WalFullDiskTest, BeforeThereIsRoomAReaderSeesWhatIsSaidToBeDurable) {
   EXPECT_EQ(wal_->durable_position().sequence, 3U);
 }
 
+// The opening frame that it has read is written again, when the first append is tried again.
+TEST_F(WalFullDiskTest, WhoFollowsGoesOnBehindAFirstAppendThatFoundNoSpace) {
+  open();
+  auto follower = ok(wal_->read_from(begin_of_log));
+  disk_.fail_nth(On::sync, 0, ENOSPC);
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  EXPECT_EQ(disk_.faults_hit(), 1U);
+  EXPECT_FALSE(ok(follower.next()));
+  append(1);
+  EXPECT_TRUE(ok(follower.next()));
+}
+
 // Damage that comes to light when there is room again is told, and nothing is written.
 TEST_F(WalFullDiskTest, DamageIsNotedWhenThereIsRoomAgain) {
   open();

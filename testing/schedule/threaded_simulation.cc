@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "nori/consumer.h"
+#include "nori/verify.h"
 #include "nori/wal.h"
 #include "testing/crash_points.h"
 #include "testing/derived_model.h"
@@ -192,8 +193,11 @@ bool ThreadedLife::answered(const Result<T>& answer, std::string_view call) {
   }
   const auto& error = answer.error();
   note(error.message);
-  // The crash, which makes an end of all the others, may come while they are asked for.
-  const bool has_a_cause = disk_->dead() || disk_->faults_hit() != faults_before_ || has_died_;
+  // The crash, which makes an end of all the others, may come while they are asked for. No fault is
+  // one that damages a log.
+  const bool has_a_cause =
+      disk_->dead() || has_died_ ||
+      (disk_->faults_hit() != faults_before_ && error.code != ErrorCode::damaged);
   if (!has_a_cause) {
     complain(fmt::format("{}: an error without a cause: {}: {}", call, error_code_name(error.code),
                          error.message));
@@ -278,7 +282,7 @@ class ThreadedLife::Worker {
  private:
   void do_something() {
     const auto value_bytes = life_.plan_.is_heavy ? 9000 : random_value_bytes(random_);
-    switch (random_.below(22)) {
+    switch (random_.below(24)) {
       case 0:
         return sync();
       case 1:
@@ -303,14 +307,18 @@ class ThreadedLife::Worker {
         return look_at_mark();
       case 12:
         return std::this_thread::sleep_for(milliseconds(random_.below(8)));
-      case 13:  // more than a quarter of a ring; more than a segment
-        return append(1, 1, random_.chance(64) ? 70'000 : 17'000);
+      case 13:
+        return look_from_outside();
       case 14:
-        return append(1, 1 + random_.below(20), value_bytes);
-      case 15:
+        return verify_from_outside();
+      case 15:  // more than a quarter of a ring; more than a segment
+        return append(1, 1, random_.chance(64) ? 70'000 : 17'000);
       case 16:
-        return append(1 + random_.below(2), 1, value_bytes, Durability::durable);
+        return append(1, 1 + random_.below(20), value_bytes);
       case 17:
+      case 18:
+        return append(1 + random_.below(2), 1, value_bytes, Durability::durable);
+      case 19:
         return append(1 + random_.below(4), 1, value_bytes, Durability::policy, false);
       default:
         return append(1 + random_.below(4), 1, value_bytes);
@@ -467,6 +475,37 @@ class ThreadedLife::Worker {
       }
       complain(told_.saw((*entry)->copy()));
       next = sequence + 1;
+    }
+  }
+
+  // As another process would.
+  void look_from_outside() {
+    const auto appended = told_.appended_end().sequence;
+    auto options = life_.plan_.options;
+    options.mode = OpenMode::read_only;
+    options.verification = random_.coin() ? Verification::all : Verification::tail;
+    life_.note("opens it read-only");
+    auto opened = Wal::open(options);
+    if (!answered(opened, "a read-only open")) {
+      return;
+    }
+    const auto& recovery = opened->recovery;
+    if (recovery.corruption_detected || recovery.next_sequence < appended) {
+      return complain(fmt::format("opened read-only it ends at {}, not {}: {}",
+                                  recovery.next_sequence, appended, recovery.reason));
+    }
+    auto reader = opened->wal.read_from(begin_of_log);
+    std::optional<Sequence> next;
+    if (read(reader, "read_from")) {
+      read_on(*reader, next);
+    }
+  }
+
+  void verify_from_outside() {
+    life_.note("verifies");
+    const auto report = verify(life_.plan_.options.directory, life_.disk_.get());
+    if (answered(report, "verify") && !report->damages.empty()) {
+      complain("verified it is damaged: " + report->damages.front().reason);
     }
   }
 
