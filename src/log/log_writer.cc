@@ -628,8 +628,8 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait
 }
 
 // The block that the frame begins in, the frame, and padding to a block's end: all whole blocks, so
-// that nothing of it has to be in the ring. The first block last: nobody sees a frame that comes to
-// be refused.
+// that nothing of it has to be in the ring. The first block, which the frame does not end in, is
+// written last: nobody sees a frame that comes to be refused.
 Result<void> LogWriter::write_straight(const FrameHeader& header, const FrameBody& body) {
   const auto offset = end_ - flushing_.ring_base;
   const auto first_block = round_down(offset, block_bytes());

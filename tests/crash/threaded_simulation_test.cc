@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdint>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,15 @@ TEST_P(ThreadedSimulationNoAsanTest, LivesAddUp) {
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, ThreadedSimulationNoAsanTest,
                          ::testing::Range<std::uint64_t>(0, 8));
+
+TEST(NewThreadedSimulationNoAsanTest, LivesAddUp) {
+  const auto first = std::uint64_t{std::random_device{}()} << 16;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  for (auto seed = first; std::chrono::steady_clock::now() < end; ++seed) {
+    ASSERT_EQ(simulate_threads(seed).wrong, "")
+        << "seed " << seed << "; crash_hunt --threads --seed " << seed << " says more";
+  }
+}
 
 TEST(NewThreadedSimulationNoAsanTest, TheSameSeedDoesTheSame) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
