@@ -760,8 +760,8 @@ Result<void> State::write_at(const HandleOrigin& origin, Inode& inode, io::Acces
     return fate.result();
   }
   if (writes_hit_no_space_) {
-    const auto written = std::min(prefix_in_sectors(offset, bytes.size()),
-                                  before_last_page(offset, bytes.size()));
+    const auto written =
+        std::min(prefix_in_sectors(offset, bytes.size()), before_last_page(offset, bytes.size()));
     write_and_fail(inode, access, offset, bytes.first(written));
     return std::unexpected(system_error(ENOSPC, "write", origin.path.native()));
   }

@@ -39,11 +39,10 @@ std::string Told::end_append(Attempt& attempt, const Result<Appended>& answer) {
       return {};
     }
     attempt.outcome = Attempt::Outcome::refused;
-    const auto seen = std::ranges::find_if(
-        seen_, [&](const auto& one) { return holds(attempt, one.second); });
-    return seen == seen_.end()
-               ? std::string{}
-               : fmt::format("record {} was read, and then refused", seen->first);
+    const auto seen =
+        std::ranges::find_if(seen_, [&](const auto& one) { return holds(attempt, one.second); });
+    return seen == seen_.end() ? std::string{}
+                               : fmt::format("record {} was read, and then refused", seen->first);
   }
   attempt.outcome = Attempt::Outcome::appended;
   attempt.position = answer->position;
