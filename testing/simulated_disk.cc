@@ -800,6 +800,7 @@ Result<void> State::sync(const HandleOrigin& origin, Inode& inode) {
 Result<void> State::allocate(const HandleOrigin& origin, Inode& inode, std::uint64_t offset,
                              std::uint64_t bytes) {
   Guard guard(mutex_);
+  const auto size_before = inode.contents.size();
   NORI_TRY(enter(guard, origin, Operation::allocate));
   note("allocate ", inode.name, " ", range_text(offset, bytes));
   auto fate = decide(Operation::allocate, origin, inode.name);
@@ -807,10 +808,14 @@ Result<void> State::allocate(const HandleOrigin& origin, Inode& inode, std::uint
     return std::unexpected(system_error(EINVAL, "allocate", origin.path.native()));
   }
   if (!fate.error && !fits(inode, offset, bytes)) {
-    return std::unexpected(system_error(ENOSPC, "allocate", origin.path.native()));
+    fate.end = End::fails;
+    fate.takes_effect = false;
+    fate.error = system_error(ENOSPC, "allocate", origin.path.native());
   }
   if (fate.takes_effect) {
     inode.contents.allocate(offset, bytes);
+  } else if (fate.end == End::fails && inode.contents.size() > size_before) {
+    inode.contents.resize(size_before);  // what was written behind it meanwhile goes too
   }
   return fate.result();
 }

@@ -10,7 +10,8 @@ namespace nori {
 
 Result<std::unique_ptr<AppendRing>> AppendRing::create(io::Directory& directory,
                                                        const LogId& log_id,
-                                                       std::uint64_t ring_bytes) {
+                                                       std::uint64_t ring_bytes,
+                                                       const RingMark& mark) {
   auto prepared = [&]() -> Result<void> {
     const auto file =
         NORI_TRY(directory.open(kNewRingName, io::Access::write_buffered, io::Creation::replace));
@@ -30,6 +31,7 @@ Result<std::unique_ptr<AppendRing>> AppendRing::create(io::Directory& directory,
   ring->data_ = ring->mapping_->bytes().subspan(kRingDataOffset, ring_bytes);
   ring->mask_ = ring_bytes - 1;
   encode_ring_header({.log_id = log_id, .ring_bytes = ring_bytes}, ring->mapping_->bytes().data());
+  ring->set_mark(mark);
   ring->mapping_->populate();
   NORI_TRY(directory.rename(kNewRingName, kRingName));
   NORI_TRY(directory.sync());

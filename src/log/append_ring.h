@@ -24,11 +24,13 @@ namespace nori {
 /// Threads: different bytes from different threads; set_mark from one at a time.
 class AppendRing {
  public:
-  /// Makes the directory's ring anew, in place of the one that is there; its name is durable on
-  /// return. Fully allocated, written and touched, so that no store into it can fail for space.
+  /// Makes the directory's ring anew, in place of the one that is there, with a mark that is true;
+  /// its name is durable on return. Fully allocated, written and touched, so that no store into it
+  /// can fail for space.
   [[nodiscard]] static Result<std::unique_ptr<AppendRing>> create(io::Directory& directory,
                                                                   const LogId& log_id,
-                                                                  std::uint64_t ring_bytes);
+                                                                  std::uint64_t ring_bytes,
+                                                                  const RingMark& mark);
   [[nodiscard]] std::uint64_t bytes() const noexcept { return data_.size(); }
 
   /// Where [address, address + bytes) is, to be written now; nullptr where it wraps.

@@ -61,11 +61,13 @@ std::uint64_t LogWriter::allocated_room() const noexcept {
   return placing_.ring_base + placing_.allocated - std::min(placing_.allocated, tail_bytes());
 }
 
-Result<std::unique_ptr<LogWriter>> LogWriter::begin(
-    io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
-    std::uint64_t epoch_bits, const IoChoice& io, const WalOptions& options,
-    std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer,
-    std::function<void()> on_rotation) {
+Result<std::unique_ptr<LogWriter>> LogWriter::begin(io::FileSystem& file_system,
+                                                    io::Directory& directory, LogScan& recovered,
+                                                    std::uint64_t epoch_bits, const IoChoice& io,
+                                                    const WalOptions& options,
+                                                    std::shared_ptr<FlushTurn> turn,
+                                                    std::shared_ptr<Observer> observer,
+                                                    std::function<void()> on_rotation) {
   std::unique_ptr<LogWriter> writer(new LogWriter(file_system, directory, io, options,
                                                   recovered.log_id, std::move(turn),
                                                   std::move(observer), std::move(on_rotation)));
@@ -77,7 +79,7 @@ Result<std::unique_ptr<LogWriter>> LogWriter::begin(
 }
 
 // (e) of docs/recovery.md#order.
-Result<void> LogWriter::write_opening(const LogScan& recovered, std::uint64_t epoch_bits) {
+Result<void> LogWriter::write_opening(LogScan& recovered, std::uint64_t epoch_bits) {
   const auto number = (recovered.chain.epoch >> 40) + 1;
   if (number > kEpochNumberMax) {
     return make_error(ErrorCode::too_large,
@@ -96,12 +98,22 @@ Result<void> LogWriter::write_opening(const LogScan& recovered, std::uint64_t ep
   placing_.limit = segment_bytes_;
   placing_.file = NORI_TRY(
       directory_.open(segment_name(end.segment_id), io_.mode.access, io::Creation::existing));
-  placing_.allocated = end.offset + block_bytes() + std::max(kStepBytesMin, tail_bytes());
-  NORI_TRY(placing_.file->allocate(end.offset, placing_.allocated - end.offset));
   if (io_.ring_bytes != 0) {
-    ring_ = NORI_TRY(AppendRing::create(directory_, log_id_, io_.ring_bytes));
+    // First: it says how far the log is durable once that no longer ends in a close frame.
+    ring_ = NORI_TRY(AppendRing::create(
+        directory_, log_id_, io_.ring_bytes,
+        {.durable_mark = recovered.chain.next_sequence, .segment_id = end.segment_id}));
     large_bytes_ = ring_->bytes() / kStraightPart;
   }
+  placing_.allocated = end.offset + block_bytes() + std::max(kStepBytesMin, tail_bytes());
+  if (auto allocated = placing_.file->allocate(end.offset, placing_.allocated - end.offset);
+      !allocated) {
+    if (ring_ != nullptr) {
+      static_cast<void>(directory_.remove(kRingName));  // the log is as it was
+    }
+    return allocated;
+  }
+  recovered.closed_cleanly = false;
 
   chain_ = recovered.chain;
   summary_ = recovered.end_summary;
@@ -285,7 +297,8 @@ Result<void> LogWriter::pad() {
   return place_filler(FrameKind::padding, {});
 }
 
-// One system call, copying no value.
+// One system call, copying no value; two where the frame goes on in another block: nobody sees one
+// that comes to be refused, though what it lacks be zeros.
 Result<void> LogWriter::store_in_file(const FrameBody& body, std::uint64_t zeros_behind) {
   const auto offset = end_ - placing_.ring_base;
   std::string front(as_text(body.front()));
@@ -298,7 +311,22 @@ Result<void> LogWriter::store_in_file(const FrameBody& body, std::uint64_t zeros
     front.append(as_text(last)).append(zeros_behind, '\0');
     last = {};
   }
-  auto written = placing_.file->write_at(offset, as_byte_view(front), last, false);
+  const auto write = [&](std::uint64_t from, std::uint64_t to) {
+    const auto piece = [&](ByteView bytes, std::uint64_t begin) {
+      const auto first = std::clamp(from, begin, begin + bytes.size());
+      const auto end = std::clamp(to, begin, begin + bytes.size());
+      return bytes.subspan(first - begin, end - first);
+    };
+    return placing_.file->write_at(offset + from, piece(as_byte_view(front), 0),
+                                   piece(last, front.size()), false);
+  };
+  const auto bytes = front.size() + last.size();
+  const auto in_first_block =
+      std::min<std::uint64_t>(bytes, round_up(offset + 1, block_bytes()) - offset);
+  auto written = in_first_block == bytes ? Result<void>{} : write(in_first_block, bytes);
+  if (written) {
+    written = write(0, in_first_block);
+  }
   observer_->note_space(SpaceNeed::placing, written);
   if (!written) {
     if (written.error().code != ErrorCode::no_space) {
@@ -320,7 +348,12 @@ Result<void> LogWriter::cut_back(io::File& file, std::uint64_t end) {
     return fail(std::move(synced).error());
   }
   if (placing_.allocated > end && !file.allocate(end, placing_.allocated - end)) {
-    placing_.allocated = end;  // somebody else has taken it
+    // Somebody else has taken it. Padding may come all the same, within the file's size: an
+    // allocation that fails takes back what was added to that meanwhile.
+    placing_.allocated = end;
+    if (auto sized = file.truncate(end + tail_bytes()); !sized) {
+      return fail(std::move(sized).error());
+    }
   }
   room_end_ = std::min(room_end_, allocated_room());
   update_place_limit();
@@ -560,10 +593,11 @@ Result<void> LogWriter::rotate() {
     if (turn_->failed.load()) {
       return failed();
     }
-    if (chain_.next_sequence == placing_.first_sequence) {
+    if (chain_.next_sequence != placing_.first_sequence) {
+      NORI_TRY(begin_segment(place, 0));
+    } else if (!cut_) {
       return {};
     }
-    NORI_TRY(begin_segment(place, 0));
   }
   return with_turn(Flush::whole_blocks);
 }

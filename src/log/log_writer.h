@@ -57,9 +57,10 @@ class LogWriter {
   /// Begins an epoch behind a recovered log's end: makes the ring and writes the opening frame,
   /// which is durable on return. `epoch_bits` are random, and the same when it is tried again.
   /// The objects referred to outlive the writer. `on_rotation` is called within a turn, when a
-  /// segment has its name. Errors: `no_space`, `io`: the log is as it was; try again.
+  /// segment has its name. Errors: `no_space`, `io`: the log holds what it held; try again, with
+  /// `recovered`, which says whether it still ends in its close frame.
   [[nodiscard]] static Result<std::unique_ptr<LogWriter>> begin(
-      io::FileSystem& file_system, io::Directory& directory, const LogScan& recovered,
+      io::FileSystem& file_system, io::Directory& directory, LogScan& recovered,
       std::uint64_t epoch_bits, const IoChoice& io, const WalOptions& options,
       std::shared_ptr<FlushTurn> turn, std::shared_ptr<Observer> observer,
       std::function<void()> on_rotation);
@@ -136,7 +137,7 @@ class LogWriter {
     return io_.mode.access == io::Access::write_direct;
   }
 
-  [[nodiscard]] Result<void> write_opening(const LogScan& recovered, std::uint64_t epoch_bits);
+  [[nodiscard]] Result<void> write_opening(LogScan& recovered, std::uint64_t epoch_bits);
   void start_background(std::shared_ptr<BackgroundThreads> threads);
   [[nodiscard]] std::optional<BackgroundTask::Clock::time_point> background_step();
 

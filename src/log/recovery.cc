@@ -78,6 +78,12 @@ class Recovery {
 
   void copy_to_quarantine(std::string_view name, std::uint64_t offset, std::uint64_t bytes,
                           std::string_view stem) {
+    const bool was_kept = std::ranges::any_of(
+        scan_.info.quarantined,
+        [prefix = fmt::format("{}.", stem)](const auto& kept) { return kept.starts_with(prefix); });
+    if (was_kept) {
+      return;  // by a recovery that this one goes on with
+    }
     if (const auto kept = copy(name, offset, bytes, stem); !kept) {
       note(stem, kept.error());
     }
@@ -92,21 +98,27 @@ class Recovery {
                 .message = fmt::format("{} is full; empty it", into->path().string())});
     }
     const auto new_name = unused_name(stem, NORI_TRY(into->list()));
-    const auto from = NORI_TRY(directory_.open(name, io::Access::read, io::Creation::existing));
-    const auto to =
-        NORI_TRY(into->open(new_name, io::Access::write_buffered, io::Creation::replace));
-    std::vector<std::byte> piece(std::min(bytes, kMiB));
-    for (std::uint64_t done = 0; done < bytes;) {
-      const auto wanted = std::min<std::uint64_t>(bytes - done, piece.size());
-      const auto read = NORI_TRY(from->read_at(offset + done, ByteSpan(piece).first(wanted)));
-      if (read == 0) {
-        break;
+    const auto copied = [&]() -> Result<void> {
+      const auto from = NORI_TRY(directory_.open(name, io::Access::read, io::Creation::existing));
+      const auto to =
+          NORI_TRY(into->open(new_name, io::Access::write_buffered, io::Creation::replace));
+      std::vector<std::byte> piece(std::min(bytes, kMiB));
+      for (std::uint64_t done = 0; done < bytes;) {
+        const auto wanted = std::min<std::uint64_t>(bytes - done, piece.size());
+        const auto read = NORI_TRY(from->read_at(offset + done, ByteSpan(piece).first(wanted)));
+        if (read == 0) {
+          break;
+        }
+        NORI_TRY(to->write_at(done, ByteView(piece).first(read), {}, false));
+        done += read;
       }
-      NORI_TRY(to->write_at(done, ByteView(piece).first(read), {}, false));
-      done += read;
+      NORI_TRY(to->sync());
+      return into->sync();
+    }();
+    if (!copied) {
+      static_cast<void>(into->remove(new_name));  // what it holds of a full disk
+      return copied;
     }
-    NORI_TRY(to->sync());
-    NORI_TRY(into->sync());
     scan_.info.quarantined.push_back(new_name);
     quarantine_bytes_ += bytes;
     return {};

@@ -223,6 +223,7 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   std::atomic<bool> closed_{false};
   std::shared_ptr<io::Directory> directory_;
   std::unique_ptr<io::Lock> lock_;
+  LogId log_id_;
   IoChoice io_;
 
   // What was found at open; guarded by begin_mutex_ until there is a writer, unchanged afterwards.
@@ -265,6 +266,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
   if (!log->is_read_only()) {
     NORI_TRY(log->open_for_writing());
     NORI_TRY(log->read_first_sequence(log->scan_.listing.segments));
+    log->log_id_ = log->scan_.log_id;
     log->is_open_for_writing_ = true;
     log->start_retention();
     log->start_compaction();
@@ -275,6 +277,7 @@ Result<std::unique_ptr<Wal::Impl>> Wal::Impl::open(WalOptions options,
     return make_error(ErrorCode::not_a_log, "{}: there is no log here",
                       log->options_.directory.string());
   }
+  log->log_id_ = log->scan_.log_id;
   // Beside a live writer it may be gone again.
   static_cast<void>(log->read_first_sequence(log->scan_.listing.segments));
   log->start_retention();
@@ -553,8 +556,8 @@ Result<void> Wal::Impl::commit(Sequence target) {
     return {};
   }
   if (is_read_only()) {
-    const auto ring = NORI_TRY(RingView::open(*directory_, scan_.log_id));
-    const auto mark = NORI_TRY(durable_mark_on_disk(*directory_, scan_.log_id, ring.get()));
+    const auto ring = NORI_TRY(RingView::open(*directory_, log_id_));
+    const auto mark = NORI_TRY(durable_mark_on_disk(*directory_, log_id_, ring.get()));
     if (target <= mark) {
       return {};
     }
@@ -671,7 +674,7 @@ std::shared_ptr<BackgroundThreads> Wal::Impl::background_threads() {
 }
 
 void Wal::Impl::start_retention() {
-  deletion_ = std::make_unique<SegmentDeletion>(file_system_, *directory_, scan_.log_id,
+  deletion_ = std::make_unique<SegmentDeletion>(file_system_, *directory_, log_id_,
                                                 scan_.chain.time_ms, observer_);
   deletion_->report_unreadable(scan_.derived);
   const auto& policy = options_.retention;
@@ -720,7 +723,7 @@ Result<CompactionReport> Wal::Impl::compact(const CompactionOptions& options) {
   std::uint64_t bytes_done = 0;
   const CompactionContext context{
       .directory = *directory_,
-      .log_id = scan_.log_id,
+      .log_id = log_id_,
       .mode = io_.mode,
       .delete_mutex = deletion_->mutex(),
       .active_segment_id = [&] { return active_segment_id(); },
@@ -825,7 +828,7 @@ Result<std::unique_ptr<Reader::Impl>> Wal::Impl::open_reader(
   NORI_TRY(check_usable());
   Reader::Impl::Source source;
   source.directory = directory_;
-  source.log_id = scan_.log_id;
+  source.log_id = log_id_;
   source.ring_access = ring_access();
   source.progress = turn_;
   source.observer = observer_;
@@ -849,7 +852,7 @@ Consumer::Impl::Source Wal::Impl::consumer_source(std::shared_ptr<Impl> self,
   return {.log = std::move(self),
           .file_system = file_system_,
           .directory = directory_,
-          .log_id = scan_.log_id,
+          .log_id = log_id_,
           .observer = observer_,
           .threads = background_threads(),
           .dropped = deletion_->drops->add(std::string(name)),
@@ -858,7 +861,7 @@ Consumer::Impl::Source Wal::Impl::consumer_source(std::shared_ptr<Impl> self,
 
 Result<std::vector<ConsumerInfo>> Wal::Impl::consumers() {
   NORI_TRY(check_usable());
-  return list_consumers(*directory_, scan_.log_id);
+  return list_consumers(*directory_, log_id_);
 }
 
 Result<void> Wal::Impl::drop_consumer(std::string_view name) {
@@ -904,7 +907,7 @@ WalStats Wal::Impl::stats() {
     stats.ring_bytes = io_.ring_bytes;
     stats.failure = failure_;
     if (is_read_only()) {
-      const auto ring = RingView::open(*directory_, scan_.log_id);
+      const auto ring = RingView::open(*directory_, log_id_);
       const bool has_ring = ring && *ring != nullptr;
       stats.ring_bytes = has_ring ? (*ring)->ring_bytes() : 0;
       stats.ring_bytes_used = scan_.bytes_from_ring;
@@ -977,7 +980,7 @@ Result<LogAccess> Wal::Impl::access() {
   const std::lock_guard lock(begin_mutex_);
   return LogAccess{.directory = directory_,
                    .file_system = &file_system_,
-                   .log_id = scan_.log_id,
+                   .log_id = log_id_,
                    .is_read_only = is_read_only(),
                    .deletion = deletion_.get()};
 }

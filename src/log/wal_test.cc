@@ -19,6 +19,7 @@
 #include "base/crc32c.h"
 #include "base/little_endian.h"
 #include "format/segment_header.h"
+#include "nori/consumer.h"
 #include "nori/verify.h"
 #include "testing/recovered_log.h"
 #include "testing/results.h"
@@ -2224,6 +2225,98 @@ TEST_F(WalFullDiskTest, WhoFollowsGoesOnBehindAFirstAppendThatFoundNoSpace) {
   EXPECT_FALSE(ok(follower.next()));
   append(1);
   EXPECT_TRUE(ok(follower.next()));
+}
+
+// A consumer of another process, which begins where the log is durable.
+Sequence durable_to_others(WalOptions options) {
+  options.mode = OpenMode::read_only;
+  auto opened = ok(Wal::open(options));
+  return ok(opened.wal.consumer("other", {.from = end_of_log})).position().sequence;
+}
+
+TEST_F(WalFullDiskTest, AFirstAppendWithoutRoomForTheRingLeavesAClosedLogClosed) {
+  options_.segment_bytes = 4 * kMiB;
+  options_.ring_bytes = kMiB;
+  open();
+  append(3);
+  ok(wal_->close());
+  leave_free(200 * kKiB);
+  open();
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  EXPECT_EQ(durable_to_others(options_), 3U);
+  ok(wal_->close());
+  open();
+  EXPECT_TRUE(recovery_.closed_cleanly);
+}
+
+TEST_F(WalFullDiskTest, AFirstAppendWithoutRoomForTheSegmentLeavesAClosedLogClosed) {
+  open();
+  append(3);
+  ok(wal_->close());
+  open();
+  disk_.inject({.operations = On::allocate, .system_errno = ENOSPC, .name_suffix = ".wal"});
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  EXPECT_EQ(durable_to_others(options_), 3U);
+  ok(wal_->close());
+  open();
+  EXPECT_TRUE(recovery_.closed_cleanly);
+}
+
+TEST_F(WalFullDiskTest, AFirstAppendThatIsCutShortIsClosedOrNot) {
+  for (const bool has_room_again : {false, true}) {
+    options_.directory = has_room_again ? "log a" : "log b";
+    open();
+    append(3);
+    ok(wal_->close());
+    open();
+    disk_.fail_nth(On::sync, 0, ENOSPC, testing::Repeat::forever);
+    EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+    if (has_room_again) {
+      disk_.clear_faults();
+    }
+    EXPECT_EQ(code_of(wal_->close()), has_room_again ? "ok" : "no_space");
+    disk_.clear_faults();
+    EXPECT_EQ(durable_to_others(options_), 3U);
+    open();
+    EXPECT_EQ(recovery_.closed_cleanly, has_room_again);
+    EXPECT_EQ(recovery_.next_sequence, 3U);
+    wal_.reset();
+  }
+}
+
+TEST_F(WalFullDiskTest, ARotationThatIsTriedAgainIsOne) {
+  open();
+  append(1);
+  disk_.fail_nth(On::rename, 0, ENOSPC);
+  EXPECT_EQ(code_of(wal_->rotate()), "no_space");
+  ok(wal_->rotate());
+  EXPECT_EQ(ok(wal_->delete_segments_before(Position{.sequence = 1})), 1U);
+}
+
+// Recovery is tried again with each append.
+TEST_F(WalFullDiskTest, WhatIsCutIsKeptOnce) {
+  const auto kept = [&] { return ok(ok(disk_.open_directory("log/quarantine", false))->list()); };
+  open();
+  append(3);
+  disk_.crash_process();
+  ok(disk_.flip_bit("log/000000.wal", 60'000, 0));
+  disk_.writes_may_hit_no_space(true);
+  open();
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  EXPECT_TRUE(kept().empty());
+  disk_.writes_may_hit_no_space(false);
+  disk_.inject({.operations = On::write,
+                .system_errno = ENOSPC,
+                .repeat = testing::Repeat::forever,
+                .name_suffix = ".wal"});
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+    EXPECT_EQ(kept().size(), 1U);
+  }
+  disk_.clear_faults();
+  append(1);
+  EXPECT_EQ(kept().size(), 1U);
+  EXPECT_EQ(wal_->current_position().sequence, 4U);
 }
 
 // Damage that comes to light when there is room again is told, and nothing is written.

@@ -82,6 +82,30 @@ TEST(ScheduledLogNoAsanTest, AFailureIsToldToEachWhoWaits) {
   }
 }
 
+// Reads all there is, again and again, while the record "large" is appended and refused.
+void expect_nobody_reads_what_is_refused(Wal& wal, const std::string& value, std::uint64_t seed) {
+  ASSERT_TRUE(wal.append(Record::put("first", "")));
+  Schedule schedule(seed);
+  ASSERT_EQ(schedule.run([&] {
+    std::atomic<bool> was_refused = false;
+    const std::jthread appends([&] {
+      const auto appended = wal.append(Record::put("large", value));
+      ASSERT_FALSE(appended);
+      EXPECT_EQ(appended.error().code, ErrorCode::no_space) << appended.error().message;
+      was_refused = true;
+    });
+    while (!was_refused) {
+      auto reader = wal.read_from(begin_of_log);
+      ASSERT_TRUE(reader) << reader.error().message;
+      for (auto entry = reader->next(); entry && *entry; entry = reader->next()) {
+        ASSERT_EQ((*entry)->key, "first") << "seed " << seed;
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(1));
+    }
+  }),
+            "");
+}
+
 // A frame that goes past the ring, behind a rotation of three writes, in five of its own. One of
 // those finds no space.
 TEST(ScheduledLogNoAsanTest, NobodyReadsWhatIsRefused) {
@@ -91,29 +115,66 @@ TEST(ScheduledLogNoAsanTest, NobodyReadsWhatIsRefused) {
     options.file_system = &disk;
     auto opened = Wal::open(options);
     ASSERT_TRUE(opened) << opened.error().message;
+    disk.inject({.operations = Operation::write,
+                 .after = 3 + seed % 5,
+                 .system_errno = ENOSPC,
+                 .name_suffix = ".wal"});
+    ASSERT_NO_FATAL_FAILURE(
+        expect_nobody_reads_what_is_refused(opened->wal, std::string(900'000, 'v'), seed));
+    EXPECT_EQ(disk.faults_hit(), 1U);
+  }
+}
+
+// Without a ring, and what is not written looks as what is.
+TEST(ScheduledLogNoAsanTest, NobodyReadsZerosThatAreRefused) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    options.ring_bytes = WalOptions::kNoRing;
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    disk.inject({.operations = Operation::write,
+                 .after = 2 + seed % 2,
+                 .system_errno = ENOSPC,
+                 .name_suffix = ".wal"});
+    ASSERT_NO_FATAL_FAILURE(
+        expect_nobody_reads_what_is_refused(opened->wal, std::string(9000, '\0'), seed));
+    EXPECT_EQ(disk.faults_hit(), 1U);
+  }
+}
+
+// Space that was given back is gone; then one thread asks for some, and another one's sync fills
+// the last block.
+TEST(ScheduledLogNoAsanTest, AnAllocationThatFailsTakesNothingBack) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SimulatedDisk disk(seed);
+    auto options = testing::small_options();
+    options.file_system = &disk;
+    options.ring_bytes = WalOptions::kNoRing;
+    auto opened = Wal::open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
     auto& wal = opened->wal;
-    ASSERT_TRUE(wal.append(Record::put("first", "")));
-    disk.fail_nth(Operation::write, 3 + seed % 5, ENOSPC);
+    ASSERT_TRUE(wal.append(Record::put("0", "")));
+    disk.fail_nth(Operation::write, 0, ENOSPC);
+    disk.fail_nth(Operation::allocate, 0, ENOSPC, testing::Repeat::forever);
+    ASSERT_FALSE(wal.append(Record::put("refused", "")));
+    disk.set_latency([](Operation) { return std::chrono::microseconds(3); });
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
-      std::atomic<bool> was_refused = false;
-      const std::jthread appends([&] {
-        const auto appended = wal.append(Record::put("large", std::string(900'000, 'v')));
-        ASSERT_FALSE(appended);
-        EXPECT_EQ(appended.error().code, ErrorCode::no_space) << appended.error().message;
-        was_refused = true;
-      });
-      while (!was_refused) {
-        auto reader = wal.read_from(begin_of_log);
-        ASSERT_TRUE(reader) << reader.error().message;
-        for (auto entry = reader->next(); entry && *entry; entry = reader->next()) {
-          ASSERT_EQ((*entry)->key, "first") << "seed " << seed;
-        }
-        std::this_thread::sleep_for(std::chrono::microseconds(1));
-      }
+      const std::jthread appends(
+          [&] { EXPECT_FALSE(wal.append(Record::put("refused", "")).has_value()); });
+      EXPECT_TRUE(wal.sync());
     }),
               "");
-    EXPECT_EQ(disk.faults_hit(), 1U);
+    disk.set_latency({});
+    disk.clear_faults();
+    const auto appended = wal.append(Record::put("1", ""), Durability::durable);
+    ASSERT_TRUE(appended) << "seed " << seed << ": " << appended.error().message;
+    disk.power_cut(1, {.survival = testing::Survival::nothing});
+    opened = Wal::open(options);
+    ASSERT_TRUE(opened) << "seed " << seed << ": " << opened.error().message;
+    EXPECT_EQ(opened->recovery.next_sequence, 2U) << "seed " << seed;
   }
 }
 
