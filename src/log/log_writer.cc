@@ -348,12 +348,10 @@ Result<void> LogWriter::cut_back(io::File& file, std::uint64_t end) {
     return fail(std::move(synced).error());
   }
   if (placing_.allocated > end && !file.allocate(end, placing_.allocated - end)) {
-    // Somebody else has taken it. Padding may come all the same, within the file's size: an
-    // allocation that fails takes back what was added to that meanwhile.
+    // Somebody else has taken it. Padding may come all the same; so that it does not change the
+    // file's size, which an allocation that fails takes back, that is more, where it can be.
     placing_.allocated = end;
-    if (auto sized = file.truncate(end + tail_bytes()); !sized) {
-      return fail(std::move(sized).error());
-    }
+    static_cast<void>(file.truncate(end + tail_bytes()));
   }
   room_end_ = std::min(room_end_, allocated_room());
   update_place_limit();
@@ -413,10 +411,14 @@ Result<void> LogWriter::grow(std::unique_lock<BackoffMutex>& place, std::uint64_
   const auto most = std::max(least, std::min(from + step_bytes_, placing_.limit));
   if (most > from) {
     const auto file = placing_.file;
-    place.unlock();
+    if (ring_ != nullptr) {
+      place.unlock();  // without one, what is placed meanwhile is written, maybe behind the size
+    }
     auto allocated = allocate_step(*file, from, least, most);
     observer_->note_space(SpaceNeed::placing, allocated);
-    place.lock();
+    if (ring_ != nullptr) {
+      place.lock();
+    }
     if (!allocated) {
       return allocated.error().code == ErrorCode::no_space
                  ? std::unexpected(std::move(allocated).error())

@@ -158,6 +158,7 @@ TEST(ScheduledLogNoAsanTest, AnAllocationThatFailsTakesNothingBack) {
     ASSERT_TRUE(wal.append(Record::put("0", "")));
     disk.fail_nth(Operation::write, 0, ENOSPC);
     disk.fail_nth(Operation::allocate, 0, ENOSPC, testing::Repeat::forever);
+    disk.inject({.operations = Operation::truncate, .after = 1, .system_errno = ENOSPC});
     ASSERT_FALSE(wal.append(Record::put("refused", "")));
     disk.set_latency([](Operation) { return std::chrono::microseconds(3); });
     Schedule schedule(seed);
