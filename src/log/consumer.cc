@@ -159,9 +159,17 @@ Result<void> Consumer::Impl::place_at(const ConsumerStart& start) {
   auto reader = NORI_TRY(source_.log->open_reader(from, {.visible = options_.visible}));
   // Also where somebody else has made cursors/: they may not have come so far.
   NORI_TRY(source_.directory->sync());
+  const auto before = value_;
+  const bool was_there = file_id_.has_value();
   auto value = value_;
   value.position = reader->position();
-  NORI_TRY(write(value, true));
+  if (auto written = write(value, true); !written) {
+    // It may have its name: who deletes goes by that.
+    if (was_there) {
+      static_cast<void>(write(before, true));
+    }
+    return written;
+  }
   see_durable(value.position.sequence);
   reader_ = std::move(reader);
   const std::lock_guard lock(mutex_);

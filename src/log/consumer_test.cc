@@ -212,6 +212,19 @@ TEST_F(ConsumerTest, SeekMovesBackAndForwardDurably) {
   EXPECT_EQ(read(reopened), numbers(0, 10));
 }
 
+// Its new place may have its name by then, and a deletion would go by that.
+TEST_F(ConsumerTest, ASeekThatFailsLeavesWhatIsInFrontOfItsPlace) {
+  auto& wal = open();
+  append_segments(3);
+  auto consumer = ok(wal.consumer("billing"));
+  disk_.fail_nth(On::directory_sync, 1, EIO);
+  EXPECT_EQ(code_of(consumer.seek(end_of_log)), "io");
+  EXPECT_EQ(disk_.faults_hit(), 1U);
+  EXPECT_EQ(consumer.committed().sequence, 0U);
+  EXPECT_EQ(ok(wal.delete_segments_before(wal.current_position())), 0U);
+  EXPECT_EQ(ok(consumer.next())->sequence, 0U);
+}
+
 TEST_F(ConsumerTest, SeesOnlyWhatIsDurableUnlessAsked) {
   auto& wal = open();
   append(5);
