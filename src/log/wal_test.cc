@@ -2243,6 +2243,9 @@ TEST_F(WalFullDiskTest, AFirstAppendWithoutRoomForTheRingLeavesAClosedLogClosed)
   leave_free(200 * kKiB);
   open();
   EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
+  leave_free(4 * kMiB);
+  disk_.inject({.operations = On::write, .system_errno = ENOSPC, .name_suffix = "ring.tmp"});
+  EXPECT_EQ(code_of(wal_->append(Record::put("a", "b"))), "no_space");
   EXPECT_EQ(durable_to_others(options_), 3U);
   ok(wal_->close());
   open();
