@@ -265,7 +265,7 @@ class SimulatedDisk::State final : public std::enable_shared_from_this<State> {
   void write_and_fail(Inode& inode, io::Access access, std::uint64_t offset, ByteView left);
   void settle_write(WriteInFlight& write);
   [[nodiscard]] std::uint64_t prefix_in_sectors(std::uint64_t offset, std::uint64_t bytes);
-  [[nodiscard]] static std::uint64_t before_last_page(std::uint64_t offset, std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t prefix_with_room(std::uint64_t offset, std::uint64_t bytes);
   void note_access(Inode& inode, io::Access access);
   [[nodiscard]] bool fits(const Inode& inode, std::uint64_t offset, std::uint64_t bytes) const;
   void end_process();
@@ -691,9 +691,10 @@ std::uint64_t State::prefix_in_sectors(std::uint64_t offset, std::uint64_t bytes
   return std::clamp(cut, offset, offset + bytes) - offset;
 }
 
-/// The most that a write may have stored which found no space: not the page that it lacked it for.
-std::uint64_t State::before_last_page(std::uint64_t offset, std::uint64_t bytes) {
-  return bytes == 0 ? 0 : std::max(offset, round_down(offset + bytes - 1, kPageBytes)) - offset;
+/// The same of a write that found no space: without the page that it lacked it for.
+std::uint64_t State::prefix_with_room(std::uint64_t offset, std::uint64_t bytes) {
+  const auto last_page = bytes == 0 ? offset : round_down(offset + bytes - 1, kPageBytes);
+  return std::min(prefix_in_sectors(offset, bytes), std::max(offset, last_page) - offset);
 }
 
 void State::settle_write(WriteInFlight& write) {
@@ -749,10 +750,10 @@ Result<void> State::write_at(const HandleOrigin& origin, Inode& inode, io::Acces
   auto fate = decide(operation, origin, inode.name);
   if (fate.end != End::completes) {
     const bool is_whole = fate.takes_effect;
-    auto written = is_whole ? bytes.size() : prefix_in_sectors(offset, bytes.size());
-    if (!is_whole && fate.end == End::fails && fate.error->code == ErrorCode::no_space) {
-      written = std::min(written, before_last_page(offset, bytes.size()));
-    }
+    const auto written = is_whole ? bytes.size()
+                         : fate.error->code == ErrorCode::no_space
+                             ? prefix_with_room(offset, bytes.size())
+                             : prefix_in_sectors(offset, bytes.size());
     write_and_fail(inode, access, offset, bytes.first(written));
     if (fate.drops_pages && is_whole && access == io::Access::write_buffered) {
       inode.contents.drop(offset, bytes.size());
@@ -760,9 +761,7 @@ Result<void> State::write_at(const HandleOrigin& origin, Inode& inode, io::Acces
     return fate.result();
   }
   if (writes_hit_no_space_) {
-    const auto written =
-        std::min(prefix_in_sectors(offset, bytes.size()), before_last_page(offset, bytes.size()));
-    write_and_fail(inode, access, offset, bytes.first(written));
+    write_and_fail(inode, access, offset, bytes.first(prefix_with_room(offset, bytes.size())));
     return std::unexpected(system_error(ENOSPC, "write", origin.path.native()));
   }
   if (!fits(inode, offset, bytes.size())) {

@@ -161,7 +161,7 @@ Result<void> Consumer::Impl::place_at(const ConsumerStart& start) {
   NORI_TRY(source_.directory->sync());
   const auto before = value_;
   const bool was_there = file_id_.has_value();
-  auto value = value_;
+  auto value = before;
   value.position = reader->position();
   if (auto written = write(value, true); !written) {
     // It may have its name: who deletes goes by that.

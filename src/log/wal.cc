@@ -223,7 +223,7 @@ class Wal::Impl final : public DurableCallbacks::Log, public ConsumerLog {
   std::atomic<bool> closed_{false};
   std::shared_ptr<io::Directory> directory_;
   std::unique_ptr<io::Lock> lock_;
-  LogId log_id_;
+  LogId log_id_;  ///< Since open; scan_'s is written again by recover_again().
   IoChoice io_;
 
   // What was found at open; guarded by begin_mutex_ until there is a writer, unchanged afterwards.
@@ -977,7 +977,6 @@ Result<void> Wal::Impl::close() {
 
 Result<LogAccess> Wal::Impl::access() {
   NORI_TRY(check_usable());
-  const std::lock_guard lock(begin_mutex_);
   return LogAccess{.directory = directory_,
                    .file_system = &file_system_,
                    .log_id = log_id_,

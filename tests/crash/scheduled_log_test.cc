@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -15,25 +16,37 @@
 #include "nori/verify.h"
 #include "nori/wal.h"
 #include "testing/recovered_log.h"
+#include "testing/results.h"
 #include "testing/schedule/schedule.h"
 #include "testing/simulated_disk.h"
 
 namespace nori::crash_tests {
 namespace {
 
+using testing::ok;
 using testing::Operation;
 using testing::Schedule;
 using testing::SimulatedDisk;
 
+// A log of its own for each seed. Holds what it is opened on.
+struct SeededLog {
+  explicit SeededLog(std::uint64_t seed) : disk(seed) { options.file_system = &disk; }
+
+  Wal& open() {
+    wal.emplace(std::move(ok(Wal::open(options)).wal));
+    return *wal;
+  }
+
+  SimulatedDisk disk;
+  WalOptions options = testing::small_options();
+  std::optional<Wal> wal;
+};
+
 // Whoever asks in two ways is not told of less by the second.
 TEST(ScheduledLogNoAsanTest, TheDurableMarkNeverGoesBack) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    auto& wal = opened->wal;
+    SeededLog log(seed);
+    auto& wal = log.open();
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
       const std::jthread appends([&] {
@@ -107,38 +120,32 @@ void expect_nobody_reads_what_is_refused(Wal& wal, std::size_t value_bytes, std:
             "");
 }
 
-// A frame that goes past the ring, behind a rotation of two writes, in five of its own. One of
-// those finds no space.
+// A frame that goes past the ring, behind the three writes of an opening and a rotation, in five of
+// its own. One of those finds no space.
 TEST(ScheduledLogNoAsanTest, NobodyReadsWhatIsRefused) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    disk.inject({.operations = Operation::write,
-                 .after = 3 + seed % 5,
-                 .system_errno = ENOSPC,
-                 .name_suffix = ".wal"});
-    ASSERT_NO_FATAL_FAILURE(expect_nobody_reads_what_is_refused(opened->wal, 900'000, seed));
-    EXPECT_EQ(disk.faults_hit(), 1U);
+    SeededLog log(seed);
+    auto& wal = log.open();
+    log.disk.inject({.operations = Operation::write,
+                     .after = 3 + seed % 5,
+                     .system_errno = ENOSPC,
+                     .name_suffix = ".wal"});
+    ASSERT_NO_FATAL_FAILURE(expect_nobody_reads_what_is_refused(wal, 900'000, seed));
+    EXPECT_EQ(log.disk.faults_hit(), 1U);
   }
 }
 
 TEST(ScheduledLogNoAsanTest, WithoutARingNobodyReadsWhatIsRefused) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    options.ring_bytes = WalOptions::kNoRing;
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    disk.inject({.operations = Operation::write,
-                 .after = 2 + seed % 2,
-                 .system_errno = ENOSPC,
-                 .name_suffix = ".wal"});
-    ASSERT_NO_FATAL_FAILURE(expect_nobody_reads_what_is_refused(opened->wal, 9000, seed));
-    EXPECT_EQ(disk.faults_hit(), 1U);
+    SeededLog log(seed);
+    log.options.ring_bytes = WalOptions::kNoRing;
+    auto& wal = log.open();
+    log.disk.inject({.operations = Operation::write,
+                     .after = 2 + seed % 2,
+                     .system_errno = ENOSPC,
+                     .name_suffix = ".wal"});
+    ASSERT_NO_FATAL_FAILURE(expect_nobody_reads_what_is_refused(wal, 9000, seed));
+    EXPECT_EQ(log.disk.faults_hit(), 1U);
   }
 }
 
@@ -146,19 +153,15 @@ TEST(ScheduledLogNoAsanTest, WithoutARingNobodyReadsWhatIsRefused) {
 // the last block.
 TEST(ScheduledLogNoAsanTest, AnAllocationThatFailsTakesNothingBack) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    options.ring_bytes = WalOptions::kNoRing;
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    auto& wal = opened->wal;
+    SeededLog log(seed);
+    log.options.ring_bytes = WalOptions::kNoRing;
+    auto& wal = log.open();
     ASSERT_TRUE(wal.append(Record::put("0", "")));
-    disk.fail_nth(Operation::write, 0, ENOSPC);
-    disk.fail_nth(Operation::allocate, 0, ENOSPC, testing::Repeat::forever);
-    disk.inject({.operations = Operation::truncate, .after = 1, .system_errno = ENOSPC});
+    log.disk.fail_nth(Operation::write, 0, ENOSPC);
+    log.disk.fail_nth(Operation::allocate, 0, ENOSPC, testing::Repeat::forever);
+    log.disk.inject({.operations = Operation::truncate, .after = 1, .system_errno = ENOSPC});
     ASSERT_FALSE(wal.append(Record::put("refused", "")));
-    disk.set_latency([](Operation) { return std::chrono::microseconds(3); });
+    log.disk.set_latency([](Operation) { return std::chrono::microseconds(3); });
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
       const std::jthread appends(
@@ -166,26 +169,26 @@ TEST(ScheduledLogNoAsanTest, AnAllocationThatFailsTakesNothingBack) {
       EXPECT_TRUE(wal.sync());
     }),
               "");
-    disk.set_latency({});
-    disk.clear_faults();
+    log.disk.set_latency({});
+    log.disk.clear_faults();
     const auto appended = wal.append(Record::put("1", ""), Durability::durable);
     ASSERT_TRUE(appended) << "seed " << seed << ": " << appended.error().message;
-    disk.power_cut(1, {.survival = testing::Survival::nothing});
-    opened = Wal::open(options);
+    log.disk.power_cut(1, {.survival = testing::Survival::nothing});
+    const auto opened = Wal::open(log.options);
     ASSERT_TRUE(opened) << "seed " << seed << ": " << opened.error().message;
     EXPECT_EQ(opened->recovery.next_sequence, 2U) << "seed " << seed;
   }
 }
 
 // Ten segments with a record each.
-void write_segments(SimulatedDisk& disk, const WalOptions& options) {
-  auto opened = Wal::open(options);
-  ASSERT_TRUE(opened) << opened.error().message;
+void write_segments(SeededLog& log) {
+  auto& wal = log.open();
   for (int i = 0; i < 10; ++i) {
-    ASSERT_TRUE(opened->wal.append(Record::put("key", std::to_string(i))));
-    ASSERT_TRUE(opened->wal.rotate());
+    ASSERT_TRUE(wal.append(Record::put("key", std::to_string(i))));
+    ASSERT_TRUE(wal.rotate());
   }
-  disk.crash_process();
+  log.disk.crash_process();
+  log.wal.reset();
 }
 
 void delete_one_by_one(Wal& wal) {
@@ -198,16 +201,13 @@ void delete_one_by_one(Wal& wal) {
 // Segments that go while a log is being opened are no damage.
 TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromOpensReadOnly) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
+    SeededLog log(seed);
+    ASSERT_NO_FATAL_FAILURE(write_segments(log));
+    auto& wal = log.open();
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
-      const std::jthread deletes([&] { delete_one_by_one(opened->wal); });
-      auto read_only = options;
+      const std::jthread deletes([&] { delete_one_by_one(wal); });
+      auto read_only = log.options;
       read_only.mode = OpenMode::read_only;
       read_only.verification = Verification::all;
       const auto beside = Wal::open(read_only);
@@ -222,22 +222,19 @@ TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromOpensReadOnly) {
 
 TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsReadAndVerified) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
+    SeededLog log(seed);
+    ASSERT_NO_FATAL_FAILURE(write_segments(log));
+    auto& wal = log.open();
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
-      const std::jthread deletes([&] { delete_one_by_one(opened->wal); });
+      const std::jthread deletes([&] { delete_one_by_one(wal); });
       const std::jthread verifies([&] {
-        const auto report = verify(options.directory, &disk);
+        const auto report = verify(log.options.directory, &log.disk);
         ASSERT_TRUE(report) << "seed " << seed << ": " << report.error().message;
         EXPECT_TRUE(report->damages.empty())
             << "seed " << seed << ": " << report->damages.front().reason;
       });
-      auto reader = opened->wal.read_from(begin_of_log);
+      auto reader = wal.read_from(begin_of_log);
       ASSERT_TRUE(reader) << "seed " << seed << ": " << reader.error().message;
       Sequence read = 0;
       auto entry = reader->next();
@@ -255,16 +252,12 @@ TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsReadAndVerified) {
 // What a log that was opened on a full disk has left to recover, and who makes room for that.
 TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsRecovered) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
-    SimulatedDisk disk(seed);
-    auto options = testing::small_options();
-    options.file_system = &disk;
-    options.verification = Verification::all;
-    ASSERT_NO_FATAL_FAILURE(write_segments(disk, options));
-    disk.set_capacity_bytes(0);
-    disk.writes_may_hit_no_space(true);
-    auto opened = Wal::open(options);
-    ASSERT_TRUE(opened) << opened.error().message;
-    auto& wal = opened->wal;
+    SeededLog log(seed);
+    log.options.verification = Verification::all;
+    ASSERT_NO_FATAL_FAILURE(write_segments(log));
+    log.disk.set_capacity_bytes(0);
+    log.disk.writes_may_hit_no_space(true);
+    auto& wal = log.open();
     Schedule schedule(seed);
     ASSERT_EQ(schedule.run([&] {
       const std::jthread deletes([&] { delete_one_by_one(wal); });
@@ -272,8 +265,8 @@ TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsRecovered) {
       while (!appended && appended.error().code == ErrorCode::no_space) {
         std::this_thread::sleep_for(std::chrono::microseconds(1));
         if (wal.stats().first_sequence >= seed % 10) {
-          disk.set_capacity_bytes(64 << 20);
-          disk.writes_may_hit_no_space(false);
+          log.disk.set_capacity_bytes(64 << 20);
+          log.disk.writes_may_hit_no_space(false);
         }
         appended = wal.append(Record::put("key", "10"));
       }
