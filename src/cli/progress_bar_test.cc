@@ -2,11 +2,11 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -35,7 +35,9 @@ TEST(ProgressBarTest, WritesALineOfATerminalAndTakesItAway) {
   ASSERT_GE(master, 0);
   ASSERT_EQ(::grantpt(master), 0);
   ASSERT_EQ(::unlockpt(master), 0);
-  const int terminal = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
+  std::array<char, 100> name{};
+  ASSERT_EQ(::ptsname_r(master, name.data(), name.size()), 0);
+  const int terminal = ::open(name.data(), O_RDWR | O_NOCTTY);
   ASSERT_GE(terminal, 0);
   {
     ProgressBar bar(terminal, 10);
