@@ -35,7 +35,7 @@ std::uint64_t to_ms(TimePoint time) {
                                      Position{place.segment_id, place.offset, sequence}, end, time,
                                      record.op, record.key, record.value, std::nullopt, ends_batch);
   if (record.expires_at) {
-    (*entry)->expires_at = record.expires_at;
+    (*entry)->expires_at = *record.expires_at;  // the optional's own copy would keep it in memory
   }
   return entry;
 }
@@ -167,13 +167,17 @@ Result<std::optional<Entry>> Reader::Impl::step(Scrutiny scrutiny) {
       if (sequence < skip_to_) {
         continue;
       }
-      if (stored.compression != Compression::none &&
-          !value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
-                                    stored.record.value)) [[unlikely]] {
-        payload_left_ = {};
-        next_in_frame_ = frame_end_sequence_;
-        return damaged_frame(
-            fmt::format("the value of record {} cannot be decompressed", sequence));
+      if (stored.compression != Compression::none) [[unlikely]] {
+        // Not into stored, whose address nothing takes: so it is never in memory.
+        std::string_view value;
+        if (!value_buffer_.decompress(stored.compression, stored.record.value, stored.plain_bytes,
+                                      value)) {
+          payload_left_ = {};
+          next_in_frame_ = frame_end_sequence_;
+          return damaged_frame(
+              fmt::format("the value of record {} cannot be decompressed", sequence));
+        }
+        stored.record.value = value;
       }
       const auto& place = frame_->place;
       const bool ends_batch = payload_left_.empty();
