@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -32,38 +33,37 @@ class FrameBody {
     const auto key = as_byte_view(record.key);
     const auto value = record.op == Operation::put ? as_byte_view(record.value) : ByteView{};
     payload_ = {ByteView(header_ + kFrameHeaderBytes, end), key, value};
-    rest_ = {key, value};
     if (kFrameHeaderBytes + kRecordHeadBytesMax + key.size() <= scratch.size()) {
       end = std::copy(key.begin(), key.end(), end);
-      rest_ = {value, {}};
+      in_front_ = 2;
       if (value.size() <= static_cast<std::size_t>(scratch.data() + scratch.size() - end)) {
         end = std::copy(value.begin(), value.end(), end);
-        rest_ = {};
+        in_front_ = 3;
       }
     }
-    front_ = ByteView(header_, end);
+    front_bytes_ = static_cast<std::size_t>(end - header_);
   }
   /// `payload` holds `record_count` records, encoded; or something else, and 0.
   FrameBody(ByteView payload, std::uint64_t record_count, Scratch& scratch) noexcept
       : header_(scratch.data()),
-        front_(header_, kFrameHeaderBytes),
-        rest_{payload, {}},
-        payload_{payload, {}, {}},
+        payload_{ByteView{}, payload, ByteView{}},
         record_count_(record_count) {}
 
   /// Room for kFrameHeaderBytes, in front of the payload.
   [[nodiscard]] std::byte* header() const noexcept { return header_; }
   /// The header's bytes, with the first of the payload.
-  [[nodiscard]] ByteView front() const noexcept { return front_; }
-  /// What follows `front`.
-  [[nodiscard]] const std::array<ByteView, 2>& rest() const noexcept { return rest_; }
+  [[nodiscard]] ByteView front() const noexcept { return {header_, front_bytes_}; }
+  /// What follows `front`, if it is not all.
+  [[nodiscard]] std::span<const ByteView> rest() const noexcept {
+    return std::span(payload_).subspan(in_front_);
+  }
 
   [[nodiscard]] std::uint64_t record_count() const noexcept { return record_count_; }
   [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
-    return front_.size() + rest_[0].size() + rest_[1].size();
+    return kFrameHeaderBytes + payload_bytes();
   }
   [[nodiscard]] std::uint64_t payload_bytes() const noexcept {
-    return frame_bytes() - kFrameHeaderBytes;
+    return payload_[0].size() + payload_[1].size() + payload_[2].size();
   }
   /// Computed from where the caller has the bytes: what was just copied cannot be loaded in words
   /// before it has reached the cache (docs/performance.md#append).
@@ -71,9 +71,9 @@ class FrameBody {
 
  private:
   std::byte* header_;
-  ByteView front_;
-  std::array<ByteView, 2> rest_{};
-  std::array<ByteView, 3> payload_;
+  std::size_t front_bytes_ = kFrameHeaderBytes;
+  std::array<ByteView, 3> payload_;  ///< A record's head, key and value; or any.
+  std::size_t in_front_ = 1;         ///< How many of these `front` holds.
   std::uint64_t record_count_ = 1;
 };
 

@@ -36,6 +36,17 @@ constexpr std::uint32_t kEpochNumberMax = 0xff'ffff;
 // A larger frame than this part of the ring goes past it.
 constexpr std::uint64_t kStraightPart = 4;
 
+// Made of numbers, where the caller has it: a copy of what was just stored waits until that, and
+// all that was stored before it, has reached the cache.
+[[gnu::always_inline]] inline Result<Appended> appended_at(std::uint64_t segment_id,
+                                                           std::uint64_t end_offset,
+                                                           const FrameHeader& header) {
+  return Result<Appended>(
+      std::in_place, header.first_sequence,
+      Position{segment_id, end_offset - header.frame_bytes(), header.first_sequence},
+      Position{segment_id, end_offset, header.end_sequence()});
+}
+
 }  // namespace
 
 LogWriter::LogWriter(io::FileSystem& file_system, io::Directory& directory, const IoChoice& io,
@@ -177,18 +188,6 @@ Result<void> LogWriter::write_opening(LogScan& recovered, std::uint64_t epoch_bi
   return {};
 }
 
-inline Appended LogWriter::appended(const FrameHeader& header) const {
-  Appended appended;
-  appended.sequence = header.first_sequence;
-  appended.position = {.segment_id = placing_.id,
-                       .offset = end_ - placing_.ring_base - header.frame_bytes(),
-                       .sequence = header.first_sequence};
-  appended.end = {.segment_id = placing_.id,
-                  .offset = end_ - placing_.ring_base,
-                  .sequence = header.end_sequence()};
-  return appended;
-}
-
 inline void LogWriter::count(const FrameHeader& header) {
   appends_.store(appends_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (header.frame_bytes() > segment_bytes_) [[unlikely]] {
@@ -221,13 +220,14 @@ Result<Appended> LogWriter::append(const FrameBody& body, bool may_wait) {
   NORI_TRY(store(header, body, 0));
   advance(header);
   count(header);
-  const auto done = appended(header);
+  const auto segment_id = placing_.id;
+  const auto end_offset = end_ - placing_.ring_base;
   const bool wake = wants_background();
   place.unlock();
   if (wake) [[unlikely]] {
     background_->wake();
   }
-  return done;
+  return appended_at(segment_id, end_offset, header);
 }
 
 Result<void> LogWriter::check_size(const FrameBody& body) const {
@@ -642,7 +642,7 @@ Result<Appended> LogWriter::append_straight(const FrameBody& body, bool may_wait
     const std::lock_guard placing(place_mutex_);
     advance(header);
     count(header);
-    auto done = appended(header);
+    auto done = appended_at(placing_.id, end_ - placing_.ring_base, header);
     if (const auto payload_bytes = padding_payload_bytes(end_ - placing_.ring_base, block_bytes());
         payload_bytes) {
       const auto padding = padding_header(chain_, *payload_bytes, header.durable_mark);

@@ -153,7 +153,6 @@ class LogWriter {
   void advance(const FrameHeader& header);
   void count(const FrameHeader& header);
   void update_place_limit();
-  [[nodiscard]] Appended appended(const FrameHeader& header) const;
   [[nodiscard]] bool wants_background() noexcept;
 
   // Called with place_mutex_ in `place`; let it go meanwhile.
