@@ -121,8 +121,10 @@ void add_stores(Row& row, std::size_t threads, const std::string& compared_by,
 /// from the append to its callback.
 class AsyncCommits {
  public:
-  explicit AsyncCommits(const Setting& setting)
-      : scratch_(setting.directory, "nori-async"), wal_(open(scratch_.path())) {}
+  AsyncCommits(const Setting& setting, std::uint64_t under_way)
+      : under_way_(under_way),
+        scratch_(setting.directory, fmt::format("nori-async-{}", under_way)),
+        wal_(open(scratch_.path())) {}
 
   Measurement round(const Workload& workload, double seconds) {
     latencies_ns_.clear();
@@ -130,7 +132,7 @@ class AsyncCommits {
     std::uint64_t registered = 0;
     const Stopwatch watch;
     repeat_for(seconds, 64, [&](std::uint64_t i) {
-      while (registered - called_.load(std::memory_order_acquire) >= kUnderWay) {
+      while (registered - called_.load(std::memory_order_acquire) >= under_way_) {
         std::this_thread::yield();
       }
       const auto begun = Clock::now();
@@ -160,8 +162,6 @@ class AsyncCommits {
     return measured;
   }
 
-  static constexpr std::uint64_t kUnderWay = 1024;
-
  private:
   static Wal open(const std::filesystem::path& directory) {
     WalOptions options;
@@ -170,6 +170,7 @@ class AsyncCommits {
     return expect(Wal::open(options)).wal;
   }
 
+  std::uint64_t under_way_;
   Scratch scratch_;
   Wal wal_;
   // Of the thread that calls back, while there is one under way.
@@ -182,23 +183,26 @@ class AsyncCommits {
 
 Row durable_async_row(const Setting& setting) {
   const auto workload = std::make_shared<const Workload>(100);
-  const auto commits = std::make_shared<std::unique_ptr<AsyncCommits>>();
+  const auto with = [&](std::string name, std::uint64_t under_way) {
+    const auto commits = std::make_shared<std::unique_ptr<AsyncCommits>>();
+    return Subject{.name = std::move(name),
+                   .what = fmt::format(
+                       "Wal::append and when_durable; policy `os`; up to {} under way", under_way),
+                   .ours = true,
+                   .compared_by = "p50_us",
+                   .run_round = [=] {
+                     if (!*commits) {
+                       *commits = std::make_unique<AsyncCommits>(setting, under_way);
+                     }
+                     return (*commits)->round(*workload, setting.seconds / 2);
+                   }};
+  };
   return {.name = "durable-async",
-          .what = fmt::format("Records of 100 bytes that survive the machine; one thread with up "
-                              "to {} commits under way. Latency: from the append to the callback.",
-                              AsyncCommits::kUnderWay),
+          .what =
+              "Records of 100 bytes that survive the machine; one thread with many commits "
+              "under way. Latency: from the append to the callback.",
           .rounds = 2 * setting.rounds,
-          .subjects = {{.name = "nori",
-                        .what = "Wal::append and when_durable; policy `os`",
-                        .ours = true,
-                        .compared_by = "p50_us",
-                        .run_round =
-                            [=] {
-                              if (!*commits) {
-                                *commits = std::make_unique<AsyncCommits>(setting);
-                              }
-                              return (*commits)->round(*workload, setting.seconds / 2);
-                            }},
+          .subjects = {with("nori", 1024), with("nori-2048", 2048),
                        durable_subject(direct_4k_peer(), 1, "p50_us", setting)}};
 }
 
