@@ -22,6 +22,11 @@ using nori::testing::ScheduledThread;
 constinit Next<int(pthread_mutex_t*)> next_mutex_lock("pthread_mutex_lock");
 constinit Next<int(pthread_mutex_t*)> next_mutex_trylock("pthread_mutex_trylock");
 constinit Next<int(pthread_mutex_t*)> next_mutex_unlock("pthread_mutex_unlock");
+constinit Next<int(pthread_rwlock_t*)> next_rwlock_wrlock("pthread_rwlock_wrlock");
+constinit Next<int(pthread_rwlock_t*)> next_rwlock_rdlock("pthread_rwlock_rdlock");
+constinit Next<int(pthread_rwlock_t*)> next_rwlock_trywrlock("pthread_rwlock_trywrlock");
+constinit Next<int(pthread_rwlock_t*)> next_rwlock_tryrdlock("pthread_rwlock_tryrdlock");
+constinit Next<int(pthread_rwlock_t*)> next_rwlock_unlock("pthread_rwlock_unlock");
 constinit Next<int(pthread_cond_t*, pthread_mutex_t*)> next_cond_wait("pthread_cond_wait");
 constinit Next<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)> next_cond_timedwait(
     "pthread_cond_timedwait");
@@ -105,6 +110,44 @@ int pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {
     return next_mutex_unlock(mutex);
   }
   scheduled_thread->unlock(mutex);
+  return 0;
+}
+
+int pthread_rwlock_wrlock(pthread_rwlock_t* lock) noexcept {
+  if (scheduled_thread == nullptr) {
+    return next_rwlock_wrlock(lock);
+  }
+  scheduled_thread->lock(lock);
+  return 0;
+}
+
+int pthread_rwlock_rdlock(pthread_rwlock_t* lock) noexcept {
+  if (scheduled_thread == nullptr) {
+    return next_rwlock_rdlock(lock);
+  }
+  scheduled_thread->lock(lock, ScheduledThread::Hold::shared);
+  return 0;
+}
+
+int pthread_rwlock_trywrlock(pthread_rwlock_t* lock) noexcept {
+  if (scheduled_thread == nullptr) {
+    return next_rwlock_trywrlock(lock);
+  }
+  return scheduled_thread->try_lock(lock) ? 0 : EBUSY;
+}
+
+int pthread_rwlock_tryrdlock(pthread_rwlock_t* lock) noexcept {
+  if (scheduled_thread == nullptr) {
+    return next_rwlock_tryrdlock(lock);
+  }
+  return scheduled_thread->try_lock(lock, ScheduledThread::Hold::shared) ? 0 : EBUSY;
+}
+
+int pthread_rwlock_unlock(pthread_rwlock_t* lock) noexcept {
+  if (scheduled_thread == nullptr) {
+    return next_rwlock_unlock(lock);
+  }
+  scheduled_thread->unlock(lock);
   return 0;
 }
 

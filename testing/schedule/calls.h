@@ -49,8 +49,10 @@ class ScheduledThread {
   ScheduledThread(Schedule::State& state, int number, std::uint64_t priority)
       : state_(state), number_(number), priority_(priority) {}
 
-  void lock(const void* mutex);
-  [[nodiscard]] bool try_lock(const void* mutex);
+  /// Of a mutex, and of a read-write lock by who writes: alone.
+  enum class Hold : std::uint8_t { alone, shared };
+  void lock(const void* mutex, Hold hold = Hold::alone);
+  [[nodiscard]] bool try_lock(const void* mutex, Hold hold = Hold::alone);
   void unlock(const void* mutex);
 
   /// False: the deadline has come.

@@ -71,6 +71,7 @@ class Schedule::State : public std::enable_shared_from_this<State> {
  public:
   using Waits = ScheduledThread::Waits;
   using Deadline = ScheduledThread::Deadline;
+  using Hold = ScheduledThread::Hold;
 
   explicit State(std::uint64_t seed) : random_(seed) {
     constexpr std::uint64_t kPointsPerSwitch[] = {1, 2, 4, 8, 16, 32, 64, 256};
@@ -169,20 +170,23 @@ class Schedule::State : public std::enable_shared_from_this<State> {
     }
   }
 
-  [[nodiscard]] ScheduledThread* owner_of(const void* mutex) {
-    const auto found = std::ranges::find(owners_, mutex, &Owner::mutex);
-    return found == owners_.end() ? nullptr : found->thread;
+  // Whether nobody's hold of the mutex is in the way of this one.
+  [[nodiscard]] bool is_free(const void* mutex, Hold hold) const {
+    return std::ranges::none_of(owners_, [&](const Owner& owner) {
+      return owner.mutex == mutex && (owner.hold == Hold::alone || hold == Hold::alone);
+    });
   }
 
-  void acquire(ScheduledThread& self, const void* mutex) {
-    while (owner_of(mutex) != nullptr) {
+  void acquire(ScheduledThread& self, const void* mutex, Hold hold) {
+    while (!is_free(mutex, hold)) {
       block(self, Waits::mutex, mutex, std::nullopt, "waits for a mutex");
     }
-    owners_.push_back({mutex, &self});
+    owners_.push_back({mutex, &self, hold});
   }
 
-  void release(const void* mutex) {
-    std::erase_if(owners_, [&](const Owner& owner) { return owner.mutex == mutex; });
+  void release(const ScheduledThread& self, const void* mutex) {
+    std::erase_if(
+        owners_, [&](const Owner& owner) { return owner.mutex == mutex && owner.thread == &self; });
     resume_all(Waits::mutex, mutex);
   }
 
@@ -257,6 +261,7 @@ class Schedule::State : public std::enable_shared_from_this<State> {
   struct Owner {
     const void* mutex;
     ScheduledThread* thread;
+    Hold hold;
   };
   struct Start {
     std::shared_ptr<State> state;
@@ -341,7 +346,9 @@ class Schedule::State : public std::enable_shared_from_this<State> {
       text += fmt::format("\n  thread {} ({}) waits for ", thread.number_, thread.doing_);
       switch (thread.waits_) {
         case Waits::mutex:
-          text += fmt::format("a mutex of thread {}", owner_of(thread.waits_on_)->number_);
+          text += fmt::format(
+              "a mutex of thread {}",
+              std::ranges::find(owners_, thread.waits_on_, &Owner::mutex)->thread->number_);
           break;
         case Waits::condition:
           text += "a condition variable";
@@ -374,30 +381,30 @@ class Schedule::State : public std::enable_shared_from_this<State> {
 
 // --- What a thread does instead of calling the C library
 
-void ScheduledThread::lock(const void* mutex) {
+void ScheduledThread::lock(const void* mutex, Hold hold) {
   state_.point(*this, "locks");
-  state_.acquire(*this, mutex);
+  state_.acquire(*this, mutex, hold);
 }
 
-bool ScheduledThread::try_lock(const void* mutex) {
+bool ScheduledThread::try_lock(const void* mutex, Hold hold) {
   state_.point(*this, "tries to lock");
-  if (state_.owner_of(mutex) != nullptr) {
+  if (!state_.is_free(mutex, hold)) {
     return false;
   }
-  state_.acquire(*this, mutex);
+  state_.acquire(*this, mutex, hold);
   return true;
 }
 
 void ScheduledThread::unlock(const void* mutex) {
-  state_.release(mutex);
+  state_.release(*this, mutex);
   state_.point(*this, "has unlocked");
 }
 
 bool ScheduledThread::wait(const void* condition, const void* mutex, Deadline deadline_ns) {
-  state_.release(mutex);
+  state_.release(*this, mutex);
   const bool woken =
       state_.block(*this, Waits::condition, condition, deadline_ns, "waits for a condition");
-  state_.acquire(*this, mutex);
+  state_.acquire(*this, mutex, Hold::alone);
   return woken;
 }
 

@@ -1,9 +1,9 @@
 // Threads that run one at a time, in an order that a seed repeats.
 //
 // The code under test does not know of it: a program that links nori_schedule defines the functions
-// by which threads wait for one another (calls.cc: mutexes, condition variables, futexes, sleep,
-// creation and end), and those come here when a thread of a Schedule calls them. Any other thread's
-// go on to the C library.
+// by which threads wait for one another (calls.cc: mutexes, read-write locks, condition variables,
+// futexes, sleep, creation and end), and those come here when a thread of a Schedule calls them.
+// Any other thread's go on to the C library.
 //
 //   point     Each of these calls, the beginning of a thread and each preemption_point() of the
 //             library is a scheduling point: another thread may go on instead. Nowhere else.
@@ -17,8 +17,8 @@
 // What it does not explore: orders of what threads do between two points, so of plain atomics; and
 // what a weaker memory order would allow, because one thread at a time sees all that was done
 // before. Those are the thread sanitizer's and real threads' (tests/crash/threads_test.cc).
-// Not treated, so not to be used by threads of a schedule: pthread_once, rwlocks, semaphores,
-// recursive and timed mutexes, cancellation.
+// Not treated, so not to be used by threads of a schedule: pthread_once, semaphores, recursive and
+// timed mutexes, cancellation.
 
 #pragma once
 

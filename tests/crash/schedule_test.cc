@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -99,6 +101,36 @@ TEST(ScheduleNoAsanTest, FindsALostUpdate) {
   };
   EXPECT_GT(seeds_that_fail([&](auto seed) { return run(false, seed); }), 0U);
   EXPECT_EQ(seeds_that_fail([&](auto seed) { return run(true, seed); }), 0U);
+}
+
+TEST(ScheduleNoAsanTest, ReadersAreTogetherAndAWriterIsAlone) {
+  std::uint64_t together = 0;
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    std::shared_mutex mutex;
+    int readers = 0;
+    int most = 0;
+    bool is_written = false;
+    const auto read = [&] {
+      const std::shared_lock lock(mutex);
+      EXPECT_FALSE(is_written);
+      most = std::max(most, ++readers);
+      std::this_thread::yield();
+      --readers;
+    };
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      const std::jthread one(read);
+      const std::jthread other(read);
+      const std::lock_guard lock(mutex);
+      EXPECT_EQ(readers, 0);
+      is_written = true;
+      std::this_thread::yield();
+      is_written = false;
+    }),
+              "");
+    together += most == 2 ? 1 : 0;
+  }
+  EXPECT_GT(together, 0U);
 }
 
 // What threads that are stuck refer to has to stay: none of this ends.
