@@ -14,8 +14,8 @@
 namespace nori {
 
 /// One thread at a time has the turn to flush. Whoever wants something flushed and finds the turn
-/// taken waits: for the flush that brings it, or for the turn. Each is woken on its own, so that a
-/// flush wakes those it served and one more, who does the next flush for all others.
+/// taken waits: for the flush that brings it, or for the turn. Each is woken on its own: those that
+/// a flush served, one by the other, and one more, who does the next flush for all others.
 ///
 /// Threads: any.
 class FlushTurn {

@@ -35,7 +35,7 @@ std::uint64_t to_ms(TimePoint time) {
                                      Position{place.segment_id, place.offset, sequence}, end, time,
                                      record.op, record.key, record.value, std::nullopt, ends_batch);
   if (record.expires_at) {
-    (*entry)->expires_at = *record.expires_at;  // the optional's own copy would keep it in memory
+    (*entry)->expires_at = record.expires_at;
   }
   return entry;
 }
