@@ -361,17 +361,20 @@ class Verifier {
                  "the frame's records are malformed");
     }
     if (frame.header.kind == FrameKind::rotation) {
-      return check_footer(frame.place.segment_id);
+      return check_footer(frame.place);
     }
     return {};
   }
 
   // A footer may be missing, after a crash; one that is there tells the truth.
-  Result<void> check_footer(std::uint64_t segment_id) {
-    // Without a file its frames are in the ring, or it was deleted meanwhile.
+  Result<void> check_footer(const FramePlaceInLog& place) {
+    // Without a file its frames are in the ring, or it was deleted meanwhile; another file than the
+    // one they were read from is what was compacted meanwhile, or what it was made of.
+    const auto segment_id = place.segment_id;
     const auto segment = NORI_TRY(SegmentReader::open_if_there(
         directory_, listing_.file_of(segment_id).value_or(segment_id)));
-    if (segment == nullptr || !segment->header_fits() || !summary_is_whole_) {
+    if (segment == nullptr || !segment->header_fits() ||
+        segment->header()->generation != place.generation || !summary_is_whole_) {
       return {};
     }
     const auto footer = NORI_TRY(segment->footer());
