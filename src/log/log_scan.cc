@@ -476,9 +476,11 @@ Result<LogScan> scan_log(io::Directory& directory, Verification verification,
       return std::unexpected(done.error());
     }
     // Beside a live writer nothing is judged at first sight, nor where segments came and went: a
-    // listing may have missed a name, and a segment that was deleted is missing.
-    if (scan.damage && attempt < kAttemptsMax &&
-        (attempt == 0 || NORI_TRY(scanner.files_have_changed()))) {
+    // listing may have missed a name, and a segment that was deleted is missing. Where all behind
+    // it were deleted too, nothing says that it had been there: it looks like a torn tail.
+    if (attempt < kAttemptsMax &&
+        ((scan.damage && attempt == 0) ||
+         ((scan.damage || scan.info.torn_tail) && NORI_TRY(scanner.files_have_changed())))) {
       continue;
     }
     scan.info.next_sequence = scan.chain.next_sequence;

@@ -220,6 +220,39 @@ TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromOpensReadOnly) {
   }
 }
 
+// Where all that it was listed with has gone, a missing segment is not its end.
+TEST(ScheduledLogNoAsanTest, ALogThatMovesOnOpensReadOnly) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
+    SeededLog log(seed);
+    log.options.ring_bytes = WalOptions::kNoRing;  // whose mark would say that there is more
+    auto& wal = log.open();
+    const auto append_and_rotate = [&] {
+      EXPECT_TRUE(wal.append(Record::put("key", "value")));
+      EXPECT_TRUE(wal.rotate());
+    };
+    for (int i = 0; i < 5; ++i) {
+      append_and_rotate();
+    }
+    Schedule schedule(seed);
+    ASSERT_EQ(schedule.run([&] {
+      const std::jthread moves_on([&] {
+        for (int i = 0; i < 5; ++i) {
+          append_and_rotate();
+          EXPECT_TRUE(wal.delete_segments_before(wal.current_position()));
+        }
+      });
+      auto read_only = log.options;
+      read_only.mode = OpenMode::read_only;
+      read_only.verification = Verification::all;
+      const auto beside = Wal::open(read_only);
+      ASSERT_TRUE(beside) << "seed " << seed << ": " << beside.error().message;
+      EXPECT_GE(beside->recovery.next_sequence, 5U)
+          << "seed " << seed << ": " << beside->recovery.reason;
+    }),
+              "");
+  }
+}
+
 TEST(ScheduledLogNoAsanTest, ALogThatIsDeletedFromIsReadAndVerified) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
     SeededLog log(seed);
