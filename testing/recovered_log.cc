@@ -315,6 +315,11 @@ std::string watched(const SimulatedDisk& disk, const WalOptions& options) {
   return {};
 }
 
+WalOptions without_durable_bytes(WalOptions options) {
+  options.padding = Padding::none;
+  return options;
+}
+
 std::string look_at(SimulatedDisk& disk, const WalOptions& options, ReferenceLog& reference,
                     Crash crash, bool may_be_missing) {
   return Examination(disk, options, reference, crash, may_be_missing).look();

@@ -22,6 +22,10 @@ namespace nori::testing {
 /// written in two ways, no two writes to one block, no holes under a mapping. What is wrong, or
 /// nothing.
 [[nodiscard]] std::string watched(const SimulatedDisk& disk, const WalOptions& options);
+/// The same options, by which watched() does not mind durable bytes: where a sync on another
+/// account carried the front of a frame of which nobody was told, a power cut may take its rest,
+/// and recovery writes over it.
+[[nodiscard]] WalOptions without_durable_bytes(WalOptions options);
 
 /// What a crash leaves is a log: it can be read without changing it; opening it finds the same,
 /// says so truly, and makes it durable; then it takes records, closes, and opens clean. All of it

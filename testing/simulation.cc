@@ -271,12 +271,13 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
   ReferenceLog reference;
   DerivedModel derived;
   bool exists = false;
+  bool has_cut_back = false;
   const auto report = [](std::size_t life, const std::string& wrong) {
     return fmt::format("life {}: {}", life, wrong);
   };
   for (std::size_t number = 0; number < simulation.lives.size(); ++number) {
     const auto& life = simulation.lives[number];
-    const auto options = options_of(simulation, life);
+    auto options = options_of(simulation, life);
     if (life.crash_after) {
       disk.crash_after(*life.crash_after);
     }
@@ -295,6 +296,9 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       derived = log.derived();
       // With no space it opens all the same, and its names may not be durable yet.
       exists = exists || (log.was_opened() && !life.fault);
+      // A frame that found no space is cut off, and that is synced, with what was placed before it.
+      has_cut_back = has_cut_back ||
+                     (life.fault && life.fault->system_errno == ENOSPC && disk.faults_hit() != 0);
       disk.clear_faults();
       if (form.crash == Crash::process) {
         disk.crash_process();
@@ -307,6 +311,9 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
       if (log.error() && !is_excused) {
         return report(number, "an error without a cause: " + log.error()->message);
       }
+    }
+    if (has_cut_back) {
+      options = without_durable_bytes(options);
     }
     auto wrong = watched(disk, options);
     if (wrong.empty()) {
@@ -328,8 +335,11 @@ std::string simulate_on(SimulatedDisk& disk, const Simulation& simulation) {
   last.ring_bytes = simulation.io == IoMode::buffered && simulation.seed % 2 == 0
                         ? WalOptions::kNoRing
                         : last.ring_bytes;
-  const auto wrong =
-      check_recovery(disk, options_of(simulation, last), reference, Crash::process, !exists);
+  auto options = options_of(simulation, last);
+  if (has_cut_back) {
+    options = without_durable_bytes(options);
+  }
+  const auto wrong = check_recovery(disk, options, reference, Crash::process, !exists);
   return wrong.empty() ? wrong : report(simulation.lives.size(), wrong);
 }
 

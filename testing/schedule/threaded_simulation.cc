@@ -678,13 +678,7 @@ void ThreadedLife::close() {
 }
 
 // With a background thread zeros are synced ahead of the log's end, and with them the front of a
-// frame whose rest a power cut may take then. What is left of that is durable, and recovery writes
-// over it: nobody was told of it. So durable bytes are watched between recoveries only.
-WalOptions without_durable_bytes(WalOptions options) {
-  options.padding = Padding::none;
-  return options;
-}
-
+// frame. So durable bytes are watched between recoveries only.
 std::string ThreadedLife::watched() const {
   if (plan_.options.padding == Padding::block && durable_bytes_changed_ &&
       disk_->durable_bytes_changed() != *durable_bytes_changed_) {
