@@ -67,6 +67,11 @@ class Scanner {
     return walk();
   }
 
+  // Whether the walk ended at a segment of which there is no file.
+  [[nodiscard]] bool ended_without_a_segment() {
+    return walker_ && !scan_.info.closed_cleanly && walker_->segment_is_missing();
+  }
+
   // Whether a segment came or went since run() began.
   Result<bool> files_have_changed() {
     return files_have_changed_ || NORI_TRY(list_log(directory_)).segments != files();
@@ -477,10 +482,10 @@ Result<LogScan> scan_log(io::Directory& directory, Verification verification,
     }
     // Beside a live writer nothing is judged at first sight, nor where segments came and went: a
     // listing may have missed a name, and a segment that was deleted is missing. Where all behind
-    // it were deleted too, nothing says that it had been there: it looks like a torn tail.
+    // it were deleted too, nothing says that there was more.
     if (attempt < kAttemptsMax &&
-        ((scan.damage && attempt == 0) ||
-         ((scan.damage || scan.info.torn_tail) && NORI_TRY(scanner.files_have_changed())))) {
+        ((scan.damage && attempt == 0) || ((scan.damage || scanner.ended_without_a_segment()) &&
+                                           NORI_TRY(scanner.files_have_changed())))) {
       continue;
     }
     scan.info.next_sequence = scan.chain.next_sequence;
